@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The program a process runs. sched_process_exec fires in exec_binprm() after
+ * the new image is in place: the arguments lie in the new stack, which the
+ * kernel has just written, so that reading them never meets a missing page.
+ */
+
+static __always_inline void send_filename(struct zb_record *record,
+					  const char *filename)
+{
+#pragma unroll
+	for (int i = 0; i < MAX_FILENAME_CHUNKS; i++) {
+		long length = bpf_probe_read_kernel_str(
+			record->text.data, ZB_TEXT_BYTES,
+			filename + i * (ZB_TEXT_BYTES - 1));
+
+		if (length <= 1 && i)
+			return;
+		if (length < 1)
+			return;
+		record->text.kind_and_length = ZB_FILENAME << 16 | (length - 1);
+		send(record);
+		if (length < ZB_TEXT_BYTES)
+			return;
+	}
+}
+
+static __always_inline void send_argv(struct zb_record *record, u64 start,
+				      u64 end)
+{
+	u64 total = end - start;
+
+	record->text.total = total;
+#pragma unroll
+	for (int i = 0; i < MAX_ARGV_CHUNKS; i++) {
+		u64 left = total - i * ZB_TEXT_BYTES;
+		u32 length = left < ZB_TEXT_BYTES ? left : ZB_TEXT_BYTES;
+
+		if (i * ZB_TEXT_BYTES >= total)
+			return;
+		if (length > ZB_TEXT_BYTES)
+			return;
+		if (bpf_probe_read_user(record->text.data, length,
+					(void *)(start + i * ZB_TEXT_BYTES)))
+			return;
+		record->text.kind_and_length = ZB_ARGV << 16 | length;
+		send(record);
+	}
+}
+
+PROBE(sched_process_exec)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	u32 old_tid = ctx->args[1];
+	struct linux_binprm *bprm = (struct linux_binprm *)ctx->args[2];
+	struct life *life = life_of(task);
+	struct zb_record record = {};
+	struct mm_struct *mm;
+
+	if (!life)
+		return 0;
+	record.ns = bpf_ktime_get_ns();
+	record.start_ns = life->start_ns;
+	record.pid = life->pid;
+	record.type = ZB_EXEC;
+	record.exec.old_tid = old_tid;
+	bpf_probe_read_kernel(&record.exec.comm, sizeof(record.exec.comm),
+			      &task->comm);
+	send(&record);
+
+	record.type = ZB_TEXT;
+	record.text.total = 0;
+	send_filename(&record, READ(const char *, &bprm->filename));
+	mm = READ(struct mm_struct *, &task->mm);
+	send_argv(&record, READ(u64, &mm->arg_start), READ(u64, &mm->arg_end));
+	return 0;
+}

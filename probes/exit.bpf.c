@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Death begins. sched_process_exit fires for each thread in do_exit(); the
+ * process dies with its last. Children that the thread leaves behind are noted
+ * here, while its list of children still has them (see reparent.bpf.c).
+ */
+
+static __always_inline bool is_last_thread(struct task_struct *task,
+					   u64 group_dead)
+{
+#if EXIT_HAS_GROUP_DEAD
+	return group_dead & 1;
+#else
+	/* two threads may both see 0: the first counts, see LIFE_DEAD */
+	struct signal_struct *signal =
+		READ(struct signal_struct *, &task->signal);
+
+	return READ(int, &signal->live) == 0;
+#endif
+}
+
+static __always_inline void note_death(struct task_struct *task,
+				       struct life *life)
+{
+	struct task_struct *leader =
+		READ(struct task_struct *, &task->group_leader);
+	struct death death = {};
+	struct death *other;
+
+	life->flags |= LIFE_DEAD;
+	life->sighand = READ(u64, &task->sighand);
+	other = dead.lookup(&life->sighand);
+	if (other) {
+		/* CLONE_SIGHAND without CLONE_THREAD: it is freed with the last
+		 * of several processes; sched_process_free tells the others */
+		other->shared = 1;
+		return;
+	}
+	death.start_ns = life->start_ns;
+	death.leader = (u64)leader;
+	death.tgid = READ(u32, &task->tgid);
+	death.pid = life->pid;
+	if (dead.update(&life->sighand, &death))
+		count_lost(ZB_LOST_TABLE_FULL);
+}
+
+PROBE(sched_process_exit)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	struct task_struct *leader, *parent;
+	struct life *life = life_of(task);
+	struct zb_record record = {};
+	u32 tid = READ(u32, &task->pid), tgid = READ(u32, &task->tgid);
+	bool last = is_last_thread(task, EXIT_GROUP_DEAD(ctx));
+
+	if (!life && !kin.lookup(&tgid))
+		return 0;
+	stash_children(task, tid);
+	if (!life) {
+		if (last)
+			kin.delete(&tgid);
+		return 0;
+	}
+	waits.delete(&tid);
+	if (!last || life->flags & LIFE_DEAD)
+		return 0;
+	note_death(task, life);
+
+	leader = READ(struct task_struct *, &task->group_leader);
+	parent = READ(struct task_struct *, &leader->real_parent);
+	record.ns = bpf_ktime_get_ns();
+	record.start_ns = life->start_ns;
+	record.pid = life->pid;
+	record.type = ZB_EXIT;
+	record.exit.tid = visible_tid(task);
+	record.exit.parent_pid = visible_pid(parent);
+	record.exit.code = wait_status(leader);
+	bpf_probe_read_kernel(&record.exit.comm, sizeof(record.exit.comm),
+			      &leader->comm);
+	send(&record);
+	return 0;
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Birth. sched_process_fork fires in kernel_clone() after the child is whole and
+ * before it is woken: it precedes whatever the child does, and the child's
+ * real_parent is right even after CLONE_PARENT.
+ */
+
+static __always_inline bool is_seed(struct task_struct *task)
+{
+	int index = 0;
+	u32 *seed = seeds.lookup(&index);
+
+	return seed && *seed && *seed == visible_pid(task);
+}
+
+PROBE(sched_process_fork)
+{
+	struct task_struct *forker = (struct task_struct *)ctx->args[0];
+	struct task_struct *child = (struct task_struct *)ctx->args[1];
+	struct task_struct *parent;
+	struct zb_record record = {};
+	struct life life = {};
+	u32 tgid = READ(u32, &child->tgid), parent_tgid;
+	struct pid_namespace *ns;
+	struct css_set *css;
+	struct cgroup *cgroup;
+	struct kernfs_node *kn;
+	u8 one = 1;
+
+	if (READ(u32, &child->pid) != tgid)
+		return 0; /* a thread */
+	if (!FOLLOW_ALL && !is_seed(forker) && !life_of(forker))
+		return 0;
+
+	life.start_ns = READ(u64, &child->start_boottime);
+	life.pid = visible_tid(child);
+	if (lives.update(&tgid, &life)) {
+		count_lost(ZB_LOST_LIVES_FULL);
+		return 0;
+	}
+	parent = READ(struct task_struct *, &child->real_parent);
+	parent_tgid = READ(u32, &parent->tgid);
+	if (!lives.lookup(&parent_tgid) && kin.update(&parent_tgid, &one))
+		count_lost(ZB_LOST_TABLE_FULL);
+
+	record.ns = bpf_ktime_get_ns();
+	record.start_ns = life.start_ns;
+	record.pid = life.pid;
+	record.type = ZB_FORK;
+	record.fork.forker_start_ns = start_of(forker);
+	record.fork.forker_pid = visible_pid(forker);
+	record.fork.forker_tid = visible_tid(forker);
+	record.fork.parent_pid = visible_pid(parent);
+	record.fork.parent_tid = visible_tid(parent);
+	record.fork.exit_signal = READ(s32, &child->exit_signal);
+	ns = pidns_of(child, &record.fork.ns_pid);
+	if (ns)
+		record.fork.pidns = READ(u32, &ns->ns.inum);
+	css = READ(struct css_set *, &child->cgroups);
+	cgroup = READ(struct cgroup *, &css->dfl_cgrp);
+	kn = READ(struct kernfs_node *, &cgroup->kn);
+	record.fork.cgroup_id = READ(u64, &kn->id);
+	bpf_probe_read_kernel(&record.fork.comm, sizeof(record.fork.comm),
+			      &child->comm);
+	send(&record);
+	return 0;
+}

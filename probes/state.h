@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What the probes share: the processes that are followed, and how to read and
+ * send. Included before every probe; the sources are one translation unit,
+ * because bcc rewrites map calls in the main file only.
+ */
+
+#define READ(type, address)                                                    \
+	({                                                                     \
+		type read_value = (type)0;                                     \
+		bpf_probe_read_kernel(&read_value, sizeof(read_value),         \
+				      (const void *)(address));                \
+		read_value;                                                    \
+	})
+
+/* A raw tracepoint's program; the loader attaches on_NAME to NAME. */
+#define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
+
+#define EXIT_ZOMBIE 0x00000020
+#define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
+
+#define LIFE_DEAD (1 << 0) /* the last thread has begun to exit */
+#define LIFE_ZOMBIE (1 << 1) /* ZB_ZOMBIE was sent */
+
+/* A followed process, from its fork to its reap; the key is the kernel's tgid. */
+struct life {
+	u64 start_ns;
+	u64 sighand; /* key in `dead`, once it has exited */
+	u32 pid; /* observer's */
+	u32 flags;
+};
+
+/* A process between its exit and its reap; the key is its sighand_struct's address. */
+struct death {
+	u64 start_ns;
+	u64 leader; /* task_struct; its fields stay readable until it is freed */
+	u32 tgid;
+	u32 pid;
+	u32 shared; /* several processes use this sighand: it tells nothing */
+	u32 unused;
+};
+
+/* A dying thread's children, any of which tells later who adopted all of them. */
+#define STASHED 4
+struct stash {
+	u64 child[STASHED];
+	u64 start_ns[STASHED];
+};
+
+/* A thread's last wait. */
+struct waiting {
+	u64 ns;
+	u64 sent_ns;
+	u32 skipped;
+	u32 unused;
+};
+
+BPF_RINGBUF_OUTPUT(events, RING_PAGES);
+BPF_PERCPU_ARRAY(lost, u64, ZB_LOST_CAUSES);
+/* [0] is the PID whose forks begin to be followed; 0: nobody's */
+BPF_ARRAY(seeds, u32, 1);
+BPF_HASH(lives, u32, struct life, MAX_LIVES);
+BPF_HASH(dead, u64, struct death, MAX_LIVES);
+/* processes not followed that have, or may have, followed children */
+BPF_HASH(kin, u32, u8, 16384);
+BPF_HASH(stashes, u32, struct stash, 16384);
+BPF_TABLE("lru_hash", u32, struct waiting, waits, 16384);
+
+static __always_inline void count_lost(u32 cause)
+{
+	u64 *count = lost.lookup(&cause);
+
+	if (count)
+		*count += 1;
+}
+
+static __always_inline void send(struct zb_record *record)
+{
+	/* no wake-up: the reader polls, a wake-up an event would cost both */
+	if (events.ringbuf_output(record, sizeof(*record), BPF_RB_NO_WAKEUP))
+		count_lost(ZB_LOST_RING_FULL);
+}
+
+/* The number of one thread in the observer's PID namespace. */
+static __always_inline u32 visible_tid(struct task_struct *task)
+{
+#if OBSERVER_PIDNS == 0
+	return READ(u32, &task->pid);
+#else
+	struct pid *pid = READ(struct pid *, &task->thread_pid);
+	u32 level, number = 0;
+
+	if (!pid)
+		return 0;
+	level = READ(u32, &pid->level);
+#pragma unroll
+	for (int i = 0; i < 8; i++) {
+		struct pid_namespace *ns;
+
+		if (i > level)
+			break;
+		ns = READ(struct pid_namespace *, &pid->numbers[i].ns);
+		if (READ(u32, &ns->ns.inum) == OBSERVER_PIDNS)
+			number = READ(u32, &pid->numbers[i].nr);
+	}
+	return number;
+#endif
+}
+
+static __always_inline u32 visible_pid(struct task_struct *task)
+{
+	return visible_tid(READ(struct task_struct *, &task->group_leader));
+}
+
+static __always_inline u64 start_of(struct task_struct *task)
+{
+	struct task_struct *leader =
+		READ(struct task_struct *, &task->group_leader);
+
+	return READ(u64, &leader->start_boottime);
+}
+
+/* The life of a process, unless the entry belongs to an earlier user of its PID. */
+static __always_inline struct life *life_of(struct task_struct *task)
+{
+	u32 tgid = READ(u32, &task->tgid);
+	struct life *life = lives.lookup(&tgid);
+
+	if (!life || life->start_ns != start_of(task))
+		return 0;
+	return life;
+}
+
+/* What wait(2) will report: kernel/exit.c, wait_task_zombie(). */
+static __always_inline u32 wait_status(struct task_struct *leader)
+{
+	struct signal_struct *signal =
+		READ(struct signal_struct *, &leader->signal);
+
+	if (READ(u32, &signal->flags) & SIGNAL_GROUP_EXIT)
+		return READ(u32, &signal->group_exit_code);
+	return READ(u32, &leader->exit_code);
+}
+
+static __always_inline struct pid_namespace *pidns_of(struct task_struct *task,
+						      u32 *number)
+{
+	struct pid *pid = READ(struct pid *, &task->thread_pid);
+	u32 level;
+
+	if (!pid)
+		return 0;
+	level = READ(u32, &pid->level) & 31; /* MAX_PID_NS_LEVEL is 32 */
+	*number = READ(u32, &pid->numbers[level].nr);
+	return READ(struct pid_namespace *, &pid->numbers[level].ns);
+}

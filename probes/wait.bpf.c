@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A thread begins to wait: sched_process_wait, at the head of do_wait(). Its
+ * time is kept for the reap, and sent where somebody asked for it. A loop of non-blocking waits would drown the
+ * reader, so of those one a millisecond and thread is sent, the others counted.
+ */
+
+#define WNOHANG 1 /* include/uapi/linux/wait.h */
+#define WAIT_PAUSE_NS 1000000
+
+PROBE(sched_process_wait)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct life *life = life_of(task);
+	struct zb_record record = {};
+	struct waiting waiting = {};
+	struct waiting *last;
+	u32 tid = READ(u32, &task->pid);
+	struct call call;
+
+	if (!life)
+		return 0;
+	call = call_of(task);
+	waiting.ns = bpf_ktime_get_ns();
+	last = waits.lookup(&tid);
+	if (last) {
+		waiting.sent_ns = last->sent_ns;
+		waiting.skipped = last->skipped;
+	}
+	if (!SEND_WAITS) {
+		waits.update(&tid, &waiting);
+		return 0;
+	}
+	if (call.options != -1 && call.options & WNOHANG &&
+	    waiting.ns - waiting.sent_ns < WAIT_PAUSE_NS) {
+		waiting.skipped += 1;
+		waits.update(&tid, &waiting);
+		return 0;
+	}
+	record.ns = waiting.ns;
+	record.start_ns = life->start_ns;
+	record.pid = life->pid;
+	record.type = ZB_WAIT;
+	record.wait.tid = visible_tid(task);
+	record.wait.syscall = call.number;
+	record.wait.options = call.options;
+	record.wait.target = call.target;
+	record.wait.skipped = waiting.skipped;
+	waiting.sent_ns = waiting.ns;
+	waiting.skipped = 0;
+	waits.update(&tid, &waiting);
+	send(&record);
+	return 0;
+}

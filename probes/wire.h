@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * The wire contract: the one fixed-size record that every probe writes and
+ * zombiebpf/wire.py reads. Widths are fixed, members lie large to small, and
+ * nothing is left to padding. tests/kernel/test_wire.py compares every offset.
+ *
+ * Times are CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns), except start_ns,
+ * which is task_struct.start_boottime. PIDs are those of the observer's PID
+ * namespace, 0 where it cannot see the process.
+ */
+#ifndef ZB_WIRE_H
+#define ZB_WIRE_H
+
+#define ZB_TEXT_BYTES 56
+#define ZB_COMM_BYTES 16
+
+enum zb_type {
+	ZB_FORK = 1,
+	ZB_EXEC = 2,
+	ZB_TEXT = 3,
+	ZB_EXIT = 4,
+	ZB_ZOMBIE = 5,
+	ZB_REPARENT = 6,
+	ZB_WAIT = 7,
+	ZB_REAP = 8,
+	ZB_FREED = 9,
+};
+
+enum zb_text_kind {
+	ZB_FILENAME = 1,
+	ZB_ARGV = 2,
+};
+
+/* flags, each type has its own */
+#define ZB_ZOMBIE_LATE (1 << 0) /* ZOMBIE: seen at the last switch only */
+#define ZB_REPARENT_INIT (1 << 0) /* REPARENT: adopter is its namespace's init */
+#define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
+#define ZB_REPARENT_EXACT (1 << 2) /* REPARENT: stamped under tasklist_lock */
+#define ZB_REAP_EXITING (1 << 0) /* REAP: the reaper is past exit_notify */
+#define ZB_REAP_BY_PARENT (1 << 1) /* REAP: current's process is real_parent's */
+
+struct zb_fork {
+	u64 forker_start_ns;
+	u64 cgroup_id;
+	u32 forker_pid;
+	u32 forker_tid;
+	u32 parent_pid;
+	u32 parent_tid;
+	s32 exit_signal;
+	u32 pidns;
+	u32 ns_pid;
+	u32 unused;
+	char comm[ZB_COMM_BYTES];
+};
+
+struct zb_exec {
+	u32 old_tid;
+	char comm[ZB_COMM_BYTES];
+};
+
+struct zb_text {
+	u32 kind_and_length; /* kind << 16 | bytes in data */
+	u32 total;
+	char data[ZB_TEXT_BYTES];
+};
+
+struct zb_exit {
+	u32 tid;
+	u32 parent_pid;
+	u32 code;
+	char comm[ZB_COMM_BYTES];
+};
+
+struct zb_zombie {
+	u32 parent_pid;
+	u32 parent_tid;
+	u32 code;
+	u32 flags;
+};
+
+struct zb_reparent {
+	u64 adopter_start_ns;
+	u32 tid;
+	u32 adopter_pid;
+	u32 adopter_tid;
+	u32 flags;
+	char comm[ZB_COMM_BYTES];
+	char adopter_comm[ZB_COMM_BYTES];
+};
+
+struct zb_wait {
+	u32 tid;
+	s32 syscall;
+	s32 options;
+	s32 target;
+	u32 skipped;
+};
+
+struct zb_reap {
+	u64 reaper_start_ns;
+	u64 wait_ns;
+	u32 reaper_pid;
+	u32 reaper_tid;
+	u32 parent_pid;
+	u32 parent_tid;
+	u32 code;
+	s32 syscall;
+	s32 options;
+	u32 flags;
+	char comm[ZB_COMM_BYTES];
+};
+
+struct zb_freed {
+	u32 parent_pid;
+	u32 code;
+};
+
+struct zb_record {
+	u64 ns;
+	u64 start_ns;
+	u32 pid;
+	u16 type;
+	u16 unused;
+	union {
+		struct zb_fork fork;
+		struct zb_exec exec;
+		struct zb_text text;
+		struct zb_exit exit;
+		struct zb_zombie zombie;
+		struct zb_reparent reparent;
+		struct zb_wait wait;
+		struct zb_reap reap;
+		struct zb_freed freed;
+	};
+};
+
+/* why a record, or a whole life, was lost: indexes of the per-CPU array `lost` */
+enum zb_lost {
+	ZB_LOST_RING_FULL = 0,
+	ZB_LOST_LIVES_FULL = 1,
+	ZB_LOST_TABLE_FULL = 2,
+	ZB_LOST_CAUSES = 3,
+};
+
+#endif

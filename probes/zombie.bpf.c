@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The zombie begins in exit_notify(), which is inlined. It tells the parent
+ * under tasklist_lock, right after EXIT_ZOMBIE is set: signal_generate with a
+ * CLD_EXITED, CLD_KILLED or CLD_DUMPED. No signal is sent when the child's
+ * exit_signal is 0 or the parent ignores SIGCHLD: then the dying thread's last
+ * sched_switch tells it, late.
+ */
+
+#define CLD_EXITED 1 /* include/uapi/asm-generic/siginfo.h */
+#define CLD_DUMPED 3
+#define TASK_DEAD 0x00000080 /* include/linux/sched.h */
+
+static __always_inline void send_zombie(struct task_struct *task, u32 flags)
+{
+	struct task_struct *leader, *parent;
+	struct life *life = life_of(task);
+	struct signal_struct *signal;
+	struct zb_record record = {};
+
+	if (!life || !(life->flags & LIFE_DEAD) || life->flags & LIFE_ZOMBIE)
+		return;
+	leader = READ(struct task_struct *, &task->group_leader);
+	signal = READ(struct signal_struct *, &leader->signal);
+	/* EXIT_DEAD is released, or about to be, by the kernel itself; a leader
+	 * cannot be reaped while a thread of its group is left */
+	if (READ(u32, &leader->exit_state) != EXIT_ZOMBIE ||
+	    READ(int, &signal->nr_threads) != 1)
+		return;
+	life->flags |= LIFE_ZOMBIE;
+	parent = READ(struct task_struct *, &leader->real_parent);
+	record.ns = bpf_ktime_get_ns();
+	record.start_ns = life->start_ns;
+	record.pid = life->pid;
+	record.type = ZB_ZOMBIE;
+	record.zombie.flags = flags;
+	record.zombie.parent_pid = visible_pid(parent);
+	record.zombie.parent_tid = visible_tid(parent);
+	record.zombie.code = wait_status(leader);
+	send(&record);
+}
+
+PROBE(signal_generate)
+{
+	struct kernel_siginfo *info = (struct kernel_siginfo *)ctx->args[1];
+	struct task_struct *task;
+	s32 code;
+
+	if ((u64)info < 2) /* SEND_SIG_NOINFO, SEND_SIG_PRIV */
+		return 0;
+	code = READ(s32, &info->si_code);
+	if (code < CLD_EXITED || code > CLD_DUMPED)
+		return 0;
+	task = (struct task_struct *)bpf_get_current_task();
+	/* still 0: a tracer passes a zombie on to its parent, or a dying parent its
+	 * zombie children to their adopter (forget_original_parent() comes first) */
+	if (READ(u32, &task->exit_state) == 0)
+		return 0;
+	send_zombie(task, 0);
+	send_reparent(task, ZB_REPARENT_EXACT);
+	return 0;
+}
+
+#if HOOK_SCHED_SWITCH
+PROBE(sched_switch)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[1];
+
+#if SWITCH_HAS_STATE
+	/* commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
+	 * emitting sched_switch event"), 5.18 */
+	if ((u32)ctx->args[3] != TASK_DEAD)
+		return 0;
+#else
+	if (READ(u32, &task->STATE_FIELD) != TASK_DEAD)
+		return 0;
+#endif
+	send_zombie(task, ZB_ZOMBIE_LATE);
+	send_reparent(task, 0);
+	return 0;
+}
+#endif

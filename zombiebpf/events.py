@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary: one immutable value per kernel fact.
+
+Every `ns` is CLOCK_MONOTONIC in nanoseconds, taken in the kernel by
+`bpf_ktime_get_ns()`. Every `start_ns` is the process's start on CLOCK_BOOTTIME
+(`task_struct.start_boottime` of the thread group's leader), which together with
+the PID names a process for ever. PIDs are those of the observer's PID
+namespace; 0 is a process that the observer's namespace cannot see.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import NamedTuple, Union
+
+
+class ZombieHook(enum.IntEnum):
+    """Which hook saw a zombie begin (`Zombie.hook`)."""
+
+    SIGNAL_GENERATE = 0  # under tasklist_lock: exact
+    SCHED_SWITCH = 1  # the dying thread's last switch: a late bound
+
+
+class Fork(NamedTuple):
+    """`sched_process_fork`: a process (not a thread) was made, and has not run yet."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    forker_start_ns: int
+    cgroup_id: int  # of the unified hierarchy; 0: unknown
+    forker_pid: int
+    forker_tid: int
+    parent_pid: int  # real_parent: not the forker after CLONE_PARENT
+    parent_tid: int
+    exit_signal: int  # what the parent will get: SIGCHLD as a rule, 0 for none
+    pidns: int  # inode number of the innermost PID namespace
+    ns_pid: int  # the PID in that namespace
+    comm: str  # forker's, and so the child's until it execs
+
+
+class Exec(NamedTuple):
+    """`sched_process_exec`: a program was started in the process."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    old_tid: int  # differs from pid when a thread that is no leader exec'ed
+    comm: str
+
+
+class TextKind(enum.IntEnum):
+    """What a `Text` chunk is part of."""
+
+    FILENAME = 1
+    ARGV = 2
+
+
+class Text(NamedTuple):
+    """A piece of an exec's filename or of its argument vector."""
+
+    ns: int  # equals the Exec's
+    start_ns: int
+    pid: int
+    kind: int  # TextKind
+    total: int  # ARGV: bytes there are; more than was sent when it was cut
+    data: bytes  # pieces come in order
+
+
+class Exit(NamedTuple):
+    """`sched_process_exit` of a process's last thread."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    tid: int  # the last thread
+    parent_pid: int
+    code: int  # wait status word as in wait(2)
+    comm: str
+
+
+class Zombie(NamedTuple):
+    """The process has become EXIT_ZOMBIE and can be waited for."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    parent_pid: int
+    parent_tid: int
+    code: int  # wait status word
+    hook: int  # ZombieHook
+
+
+class Reparent(NamedTuple):
+    """All children of one dying thread were given to an adopter.
+
+    `adopter_pid` is 0 with `resolved` False when no child was left to tell by.
+    """
+
+    ns: int
+    start_ns: int  # of the dying thread's process
+    pid: int
+    adopter_start_ns: int
+    tid: int  # the dying thread, whose children they were
+    adopter_pid: int
+    adopter_tid: int
+    is_init: bool  # adopter is the init of its PID namespace
+    resolved: bool
+    exact: bool  # stamped under tasklist_lock, not at the last switch
+    comm: str  # the dying process's
+    adopter_comm: str
+
+
+class Wait(NamedTuple):
+    """`sched_process_wait`: a followed thread entered do_wait()."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    tid: int
+    syscall: int  # number, -1: unknown
+    options: int  # WNOHANG and so on; -1: unknown
+    target: int  # first argument of wait4, second of waitid; meaningless if syscall is -1
+    skipped: int  # non-blocking waits of this thread since its last Wait, not sent
+
+
+class ReapFlags(enum.IntFlag):
+    """`Reap.flags`."""
+
+    EXITING = 1  # the reaper was itself past exit_notify: nobody waited
+    BY_PARENT = 2  # the reaper's process is real_parent's
+
+
+class Reap(NamedTuple):
+    """release_task() of the process, in the reaper's context."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    reaper_start_ns: int
+    wait_ns: int  # when the reaping thread entered do_wait(); 0: not seen
+    reaper_pid: int
+    reaper_tid: int
+    parent_pid: int  # real_parent at this instant
+    parent_tid: int
+    code: int  # wait status word
+    syscall: int  # the reaper stands in; -1: unknown or none
+    options: int
+    flags: int  # ReapFlags
+    comm: str  # reaper's
+
+
+class Freed(NamedTuple):
+    """`sched_process_free` of a process whose reap was not seen: a late bound."""
+
+    ns: int
+    start_ns: int
+    pid: int
+    parent_pid: int
+    code: int
+
+
+Event = Union[Fork, Exec, Text, Exit, Zombie, Reparent, Wait, Reap, Freed]

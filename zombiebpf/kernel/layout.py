@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel structs that the probes read, written as C from the running kernel's BTF.
+
+Each struct has only the fields we name, each at the offset that this kernel
+gives it, so that probes say `task->tgid` and need no kernel headers. Where a
+kernel has no BTF the same probes compile against its real headers instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.kernel.btf import Btf
+
+# struct -> field -> C type; a dotted field descends. The order is the order of the C text.
+STRUCTS: Mapping[str, Mapping[str, str]] = {
+    "kernfs_node": {"id": "u64"},
+    "cgroup": {"kn": "struct kernfs_node *"},
+    "css_set": {"dfl_cgrp": "struct cgroup *"},
+    "mm_struct": {"arg_start": "u64", "arg_end": "u64"},
+    "linux_binprm": {"filename": "const char *"},
+    "kernel_siginfo": {"si_code": "int", "_sifields._sigchld._pid": "int"},
+    "pid_namespace": {"ns.inum": "u32"},
+    "upid": {"nr": "int", "ns": "struct pid_namespace *"},
+    "pid": {"level": "u32", "numbers": "struct upid[1]"},
+    "signal_struct": {
+        "live": "int",
+        "nr_threads": "int",
+        "flags": "u32",
+        "group_exit_code": "int",
+    },
+    "task_struct": {
+        "pid": "int",
+        "tgid": "int",
+        "start_boottime": "u64",
+        "flags": "u32",
+        "exit_state": "int",
+        "exit_code": "int",
+        "exit_signal": "int",
+        "real_parent": "struct task_struct *",
+        "group_leader": "struct task_struct *",
+        "children": "struct list_head",
+        "sibling": "struct list_head",
+        "thread_pid": "struct pid *",
+        "signal": "struct signal_struct *",
+        "sighand": "struct sighand_struct *",
+        "mm": "struct mm_struct *",
+        "cgroups": "struct css_set *",
+        "stack": "void *",
+        "comm": "char[16]",
+    },
+}
+
+# One of each group must be there; the first found is taken and named by the macro.
+ALTERNATIVES = {"STATE_FIELD": ("task_struct", "u32", ("__state", "state"))}
+
+TRACEPOINTS = (
+    "sched_process_fork",
+    "sched_process_exec",
+    "sched_process_exit",
+    "sched_process_wait",
+    "sched_process_free",
+    "sched_switch",
+    "signal_generate",
+    "kmem_cache_free",
+)
+
+# The structs that need their real size, beside those of which fields are read.
+SIZES = ("upid",)
+
+_PRELUDE = """struct task_struct; struct sighand_struct; struct pid_namespace;
+struct list_head { struct list_head *next, *prev; };
+"""
+
+_HEADERS = """#include <linux/sched.h>
+#include <linux/sched/signal.h>
+#include <linux/pid_namespace.h>
+#include <linux/binfmts.h>
+#include <linux/cgroup-defs.h>
+#include <linux/kernfs.h>
+#include <linux/mm_types.h>
+#include <linux/ptrace.h>
+"""
+
+
+class Layout(NamedTuple):
+    """`c` precedes the probes; `macros` are defined before it."""
+
+    c: str
+    macros: Mapping[str, str]
+    source: str  # where it comes from, for people
+
+
+def btf_names() -> list[str]:
+    """All names that must be indexed to build the layout."""
+    return [*STRUCTS, *(f"btf_trace_{name}" for name in TRACEPOINTS)]
+
+
+def from_btf(btf: Btf) -> Layout:
+    """ZombiebpfError names the field that this kernel lacks."""
+    wanted = {struct: dict(fields) for struct, fields in STRUCTS.items()}
+    macros = {}
+    for macro, (struct, c_type, names) in ALTERNATIVES.items():
+        found = [name for name in names if btf.field(struct, name) is not None]
+        if not found:
+            raise _lacks(struct, " or ".join(names))
+        wanted[struct][found[0]] = c_type
+        macros[macro] = found[0]
+    text = [_PRELUDE]
+    for struct, fields in wanted.items():
+        text.append(_struct(btf, struct, fields))
+    return Layout("\n".join(text), macros, "BTF")
+
+
+def from_headers(directory: str) -> Layout:
+    """For a kernel without BTF: the real structs, of `directory`'s headers."""
+    return Layout(_HEADERS, {"STATE_FIELD": "__state"}, f"headers in {directory}")
+
+
+def _struct(btf: Btf, struct: str, fields: Mapping[str, str]) -> str:
+    members = []
+    for path, c_type in fields.items():
+        where = btf.field(struct, path)
+        if where is None:
+            raise _lacks(struct, path)
+        members.append(_member(where.offset, path, c_type))
+    size = btf.size(struct)
+    if struct in SIZES and size is not None:
+        members.append(f"char _size[{size}];")
+    body = "\n\t\t".join(members)
+    return f"struct {struct} {{\n\tunion {{\n\t\t{body}\n\t}};\n}};"
+
+
+def _member(offset: int, path: str, c_type: str) -> str:
+    *outer, name = path.split(".")
+    if "[" in c_type:
+        base, _, count = c_type.partition("[")
+        declaration = f"{base} {name}[{count};"
+    else:
+        declaration = f"{c_type} {name};"
+    for each in reversed(outer):
+        declaration = f"struct {{ {declaration} }} {each};"
+    pad = f"char _at_{path.replace('.', '_')}[{offset}]; " if offset else ""
+    return f"struct {{ {pad}{declaration} }} __attribute__((packed));"
+
+
+def _lacks(struct: str, field: str) -> ZombiebpfError:
+    return ZombiebpfError(
+        f"this kernel's BTF has no {struct}.{field}", "zombiebpf needs Linux 5.8 or newer"
+    )

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What this machine offers an observer: asked, not assumed."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+from zombiebpf.errors import PrivilegeError, ZombiebpfError
+from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
+from zombiebpf.kernel.headers import kernel_version
+from zombiebpf.kernel.hooks import REAP_FUNCTIONS, Kernel
+from zombiebpf.kernel.layout import btf_names
+from zombiebpf.kernel.symbols import find_functions
+
+OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement BPF ring buffer")
+
+# include/uapi/linux/capability.h; each set is enough
+CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
+_INIT_PIDNS = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
+
+_SYSCALLS = {
+    "x86_64": {61: "wait4", 247: "waitid", 426: "io_uring_enter"},
+    "aarch64": {260: "wait4", 95: "waitid", 426: "io_uring_enter"},
+}
+
+
+def syscall_names() -> Mapping[int, str]:
+    """Number -> name of the calls in which a process can be reaped."""
+    return _SYSCALLS.get(platform.machine(), {})
+
+
+def capabilities() -> int:
+    """This process's effective capabilities, as a bit mask."""
+    status = Path("/proc/self/status").read_text()
+    found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return int(found[1], 16) if found else 0
+
+
+def may_observe() -> bool:
+    held = capabilities()
+    return bool(held >> CAP_SYS_ADMIN & 1 or (held >> CAP_BPF & 1 and held >> CAP_PERFMON & 1))
+
+
+def require_privilege() -> None:
+    if not may_observe():
+        raise PrivilegeError(
+            "observing the kernel needs root", "run it with sudo, or in a privileged container"
+        )
+
+
+def require_kernel() -> None:
+    release = platform.release()
+    if kernel_version(release)[:2] < OLDEST_KERNEL:
+        raise ZombiebpfError(f"Linux {release} has no BPF ring buffer", "boot Linux 5.8 or newer")
+
+
+def pid_namespace() -> int:
+    """Inode number of this process's PID namespace; 0 for the machine's first."""
+    number = os.stat("/proc/self/ns/pid").st_ino
+    return 0 if number == _INIT_PIDNS else number
+
+
+def lockdown() -> Optional[str]:
+    """none, integrity or confidentiality; None where the kernel has no lockdown."""
+    try:
+        text = Path("/sys/kernel/security/lockdown").read_text()
+    except OSError:
+        return None
+    found = re.search(r"\[(\w+)\]", text)
+    return found[1] if found else None
+
+
+def tracefs() -> Optional[Path]:
+    """Where tracefs is mounted, if it is."""
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "tracefs":
+            return Path(where)
+    return None
+
+
+class BtfState(NamedTuple):
+    btf: Optional[Btf]
+    problem: Optional[str]
+
+
+def read_btf() -> BtfState:
+    try:
+        return BtfState(Btf.of_kernel(btf_names()), None)
+    except OSError as error:
+        return BtfState(None, f"{VMLINUX}: {error.strerror}")
+    except BtfError as error:
+        return BtfState(None, error.what)
+
+
+def header_directory() -> Optional[str]:
+    """The running kernel's headers, as bcc looks for them."""
+    for name in ("build", "source"):
+        place = Path(f"/lib/modules/{platform.release()}/{name}")
+        if (place / "include" / "linux").is_dir():
+            return str(place)
+    return None
+
+
+def ask_kernel(btf: Optional[Btf]) -> Kernel:
+    return Kernel(btf, find_functions(REAP_FUNCTIONS), tracefs())
+
+
+class Cgroups:
+    """Ids of the unified hierarchy -> paths: a directory's inode number is its id."""
+
+    def __init__(self) -> None:
+        self._root: Optional[Path] = None
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, where, kind, *_ = line.split()
+            if kind == "cgroup2":
+                self._root = Path(where)
+                break
+        self._paths: dict[int, Optional[str]] = {}
+
+    def path(self, number: int) -> Optional[str]:
+        """`/user.slice/...`; None for an id that has no directory (any more)."""
+        known = self._paths.get(number, "")
+        if known != "":
+            return known
+        if self._root is None:
+            self._paths[number] = None
+            return None
+        for directory, _, _ in os.walk(self._root):
+            try:
+                inode = os.stat(directory).st_ino
+            except OSError:
+                continue
+            relative = "/" + os.path.relpath(directory, self._root)
+            self._paths[inode] = "/" if relative == "/." else relative
+        return self._paths.setdefault(number, None)

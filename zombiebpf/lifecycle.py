@@ -1,0 +1,342 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Events -> process lives: a pure state machine.
+
+It reads no clock and no /proc. It takes events out of order across CPUs, twice
+or not at all; what is then missing in a life is None, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Callable, Optional
+
+from zombiebpf.events import (
+    Event,
+    Exec,
+    Exit,
+    Fork,
+    Freed,
+    Reap,
+    ReapFlags,
+    Reparent,
+    Text,
+    TextKind,
+    Wait,
+    Zombie,
+)
+from zombiebpf.life import (
+    Actor,
+    AdopterKind,
+    Execution,
+    Life,
+    PidNamespace,
+    ReapCall,
+    ReapedBy,
+    Reparenting,
+)
+
+Key = tuple[int, int]  # pid, start_ns
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
+_EXITING, _BY_PARENT = int(ReapFlags.EXITING), int(ReapFlags.BY_PARENT)
+
+# A dying thread's last switch may be stamped long after the reap it belongs to.
+GRACE_NS = 1_000_000_000
+
+UNSEEN_ZOMBIE = "no SIGCHLD was sent, and the reap came before the dying thread's last switch"
+UNSEEN_LOST = "its record was lost"
+UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
+UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
+
+
+class _Open(Life):
+    """A life that may still change, with what only the state machine needs to know of it."""
+
+    birth_parent: int
+    parent_pid: int
+    parent_tid: int
+    zombie_parent_tid: Optional[int] = None  # whose child it became a zombie
+    reap_parent_tid: Optional[int] = None  # whose child it was when it was reaped
+    last_parent_pid: Optional[int] = None  # at the reap, where that is a surprise
+    pieces: Optional[bytearray] = None  # of argv, while it arrives
+
+
+class Lifecycle:
+    """Feed it events, take finished lives.
+
+    `syscalls` names the numbers of the machine the events come from;
+    `cgroup_path` turns a cgroup's id into its path, or None.
+    """
+
+    def __init__(
+        self,
+        syscalls: Mapping[int, str],
+        cgroup_path: Callable[[int], Optional[str]] = lambda _: None,
+        grace_ns: int = GRACE_NS,
+    ) -> None:
+        self._syscalls = syscalls
+        self._cgroup_path = cgroup_path
+        self._grace_ns = grace_ns
+        self._open: dict[Key, _Open] = {}
+        self._children: dict[int, dict[Key, _Open]] = {}  # by their parent thread's tid
+        self._waiting: deque[tuple[int, Key]] = deque()  # reaped, but something may still come
+        self._finished: list[Life] = []
+        self._handlers: dict[type, Callable[..., None]] = {
+            Fork: self._fork,
+            Exec: self._exec,
+            Text: self._text,
+            Exit: self._exit,
+            Zombie: self._zombie,
+            Reparent: self._reparent,
+            Reap: self._reap,
+            Freed: self._freed,
+            Wait: lambda event: None,
+        }
+
+    def feed(self, events: Sequence[Event]) -> list[Life]:
+        """Take events; return the lives that these have ended, whole."""
+        if events:
+            handlers = self._handlers
+            for event in events:
+                handlers[event.__class__](event)
+            waiting, oldest = self._waiting, events[-1].ns - self._grace_ns
+            while waiting and waiting[0][0] < oldest:
+                self._give_up(waiting.popleft()[1])
+        finished, self._finished = self._finished, []
+        return finished
+
+    def finish(self) -> list[Life]:
+        """The end of observation: what is still unfinished, as far as it is known."""
+        while self._waiting:
+            self._give_up(self._waiting.popleft()[1])
+        finished, self._finished = self._finished, []
+        for life in self._open.values():
+            finished.append(_closed(life))
+        self._open.clear()
+        self._children.clear()
+        return finished
+
+    @property
+    def unfinished(self) -> Iterable[Life]:
+        """Lives that have not been reaped, in the order of their forks."""
+        return (life for life in self._open.values() if life.reap_ns is None)
+
+    @property
+    def alive(self) -> int:
+        """How many there are of `unfinished`."""
+        return len(self._open) - len(self._waiting)
+
+    # birth
+
+    def _fork(self, event: Fork) -> None:
+        (ns, start_ns, pid, forker_start_ns, cgroup_id, forker_pid, forker_tid, parent_pid,
+         parent_tid, _, pidns, ns_pid, comm) = event  # fmt: skip
+        key = (pid, start_ns)
+        if key in self._open:
+            return
+        new = tuple.__new__  # the hot path: no NamedTuple's or dataclass's constructor
+        life = _Open.__new__(_Open)
+        life.pid = pid
+        life.start_ns = start_ns
+        life.comm = comm
+        life.forker = new(Actor, (forker_pid, forker_tid, comm))
+        life.fork_ns = ns
+        life.pidns = new(PidNamespace, (pidns, ns_pid))
+        life.cgroup = self._cgroup_path(cgroup_id)
+        life.unseen = _NOTHING
+        life.birth_parent = life.parent_pid = parent_pid
+        life.parent_tid = parent_tid
+        forker = self._open.get((forker_pid, forker_start_ns))
+        if forker is not None:
+            life.argv, life.argv_cut = forker.argv, forker.argv_cut
+        self._open[key] = life
+        children = self._children.get(parent_tid)
+        if children is None:
+            self._children[parent_tid] = {key: life}
+        else:
+            children[key] = life
+
+    def _adopt(self, tid: int, key: Key, life: _Open) -> None:
+        self._children.setdefault(tid, {})[key] = life
+        life.parent_tid = tid
+
+    # the program it runs
+
+    def _exec(self, event: Exec) -> None:
+        life = self._open.get((event.pid, event.start_ns))
+        if life is not None:
+            life.comm = event.comm
+            life.execs = (*life.execs, Execution(event.ns, None))
+            life.argv = life.pieces = None
+        if event.old_tid != event.pid:
+            # the thread that exec'ed takes the leader's number, with its children
+            for key, child in self._children.pop(event.old_tid, {}).items():
+                if child.zombie_parent_tid == event.old_tid:
+                    child.zombie_parent_tid = event.pid
+                self._adopt(event.pid, key, child)
+
+    def _text(self, event: Text) -> None:
+        life = self._open.get((event.pid, event.start_ns))
+        if life is None or not life.execs:
+            return
+        if event.kind == TextKind.FILENAME:
+            *before, last = life.execs
+            name = (last.filename or "") + event.data.decode("utf-8", "surrogateescape")
+            life.execs = (*before, Execution(last.ns, name))
+            return
+        if life.pieces is None:
+            life.pieces = bytearray()
+        life.pieces += event.data
+        if len(life.pieces) >= event.total:
+            life.argv, life.argv_cut = _arguments(life.pieces), False
+            life.pieces = None
+
+    # death
+
+    def _exit(self, event: Exit) -> None:
+        ns, start_ns, pid, _, _, code, comm = event
+        life = self._open.get((pid, start_ns))
+        if life is None or life.exit_ns is not None:
+            return
+        life.exit_ns = ns
+        life.wait_status = code
+        life.comm = comm
+
+    def _zombie(self, event: Zombie) -> None:
+        ns, start_ns, pid, _, parent_tid, code, flags = event
+        life = self._open.get((pid, start_ns))
+        if life is None or life.zombie_ns is not None or life.reaped_by is ReapedBy.KERNEL:
+            return
+        life.zombie_ns = ns
+        life.wait_status = code
+        life.zombie_parent_tid = parent_tid
+        if flags:
+            life.zombie_exact = False
+
+    def _reparent(self, event: Reparent) -> None:
+        if not event.resolved:
+            return  # nobody was left to be adopted, or the reap will tell
+        kind = AdopterKind.SUBREAPER
+        if (event.adopter_pid, event.adopter_start_ns) == (event.pid, event.start_ns):
+            kind = AdopterKind.THREAD
+        elif event.is_init:
+            kind = AdopterKind.INIT
+        from_ = Actor(event.pid, event.tid, event.comm)
+        to = Actor(event.adopter_pid, event.adopter_tid, event.adopter_comm)
+        for key, child in self._children.pop(event.tid, {}).items():
+            if child.reap_parent_tid == event.tid:
+                continue  # it was reaped before that
+            # whose child it was when it became a zombie was read in the kernel
+            while_zombie = child.zombie_parent_tid == event.tid
+            if while_zombie:
+                child.zombie_parent_tid = event.adopter_tid
+            child.reparents = (
+                *child.reparents,
+                Reparenting(event.ns, from_, to, kind, while_zombie, event.exact),
+            )
+            child.parent_pid = event.adopter_pid
+            self._adopt(event.adopter_tid, key, child)
+            if child.reap_parent_tid is not None:
+                _set_reaper(child)
+
+    def _reap(self, event: Reap) -> None:
+        (ns, start_ns, pid, reaper_start_ns, wait_ns, reaper_pid, reaper_tid, parent_pid,
+         parent_tid, code, syscall, options, flags, comm) = event  # fmt: skip
+        key = (pid, start_ns)
+        life = self._open.get(key)
+        if life is None or life.reap_ns is not None:
+            return
+        life.reap_ns = ns
+        life.wait_status = code
+        life.reap_parent_tid = parent_tid
+        if flags & _EXITING:
+            life.reaped_by = ReapedBy.KERNEL
+            if reaper_start_ns == start_ns and reaper_pid in (pid, 0):
+                life.zombie_ns = None  # it released itself: it never was to be waited for
+        else:
+            life.reaper = tuple.__new__(Actor, (reaper_pid, reaper_tid, comm))
+            life.reap_call = self._call(syscall, options, wait_ns, ns)
+            if flags & _BY_PARENT:
+                _set_reaper(life)
+            else:
+                life.reaped_by = ReapedBy.TRACER
+        if life.parent_pid != parent_pid or (
+            life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL
+        ):
+            life.last_parent_pid = parent_pid
+            self._waiting.append((ns, key))
+        else:
+            self._end(key, life)
+
+    def _call(self, syscall: int, options: int, wait_ns: int, ns: int) -> ReapCall:
+        if syscall < 0:
+            return ReapCall(None, None, None, None)
+        name = self._syscalls.get(syscall) or f"syscall_{syscall}"
+        if wait_ns:
+            return tuple.__new__(ReapCall, (name, options, wait_ns, ns - wait_ns))
+        return ReapCall(name, options if name in ("wait4", "waitid") else None, None, None)
+
+    def _freed(self, event: Freed) -> None:
+        key = (event.pid, event.start_ns)
+        life = self._open.get(key)
+        if life is None or life.reap_ns is not None:
+            return
+        life.reap_ns = event.ns
+        life.reap_exact = False
+        life.wait_status = event.code
+        life.reaped_by = ReapedBy.UNSEEN
+        life.unseen = {**life.unseen, "reaper": UNSEEN_REAP, "reap_call": UNSEEN_REAP}
+        self._end(key, life)
+
+    # the end
+
+    def _give_up(self, key: Key) -> None:
+        """What is still missing will not come."""
+        life = self._open.get(key)
+        if life is None:
+            return
+        last = life.last_parent_pid
+        if last is not None and life.parent_pid != last:
+            life.unseen = {**life.unseen, "reparents": UNSEEN_ADOPTION.format(last)}
+            life.parent_pid = last
+            _set_reaper(life)
+        self._end(key, life)
+
+    def _end(self, key: Key, life: _Open) -> None:
+        del self._open[key]
+        siblings = self._children.get(life.parent_tid)
+        if siblings is not None:
+            siblings.pop(key, None)
+            if not siblings:
+                del self._children[life.parent_tid]
+        if life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL:
+            life.unseen = {**life.unseen, "zombie_ns": UNSEEN_ZOMBIE}
+        if life.exit_ns is None:
+            life.unseen = {**life.unseen, "exit_ns": UNSEEN_LOST}
+        self._finished.append(_closed(life))
+
+
+def _set_reaper(life: _Open) -> None:
+    """By the parent it was born to, or by the one it was given to."""
+    if life.reaped_by is None or life.reaped_by is ReapedBy.PARENT:
+        orphaned = life.birth_parent != life.parent_pid or life.orphaned
+        life.reaped_by = ReapedBy.ADOPTER if orphaned else ReapedBy.PARENT
+
+
+def _closed(life: _Open) -> Life:
+    """The same life, that changes no more."""
+    if life.pieces is not None:
+        life.argv, life.argv_cut = _arguments(life.pieces), True
+        life.pieces = None
+    life.__class__ = Life  # type: ignore[assignment]
+    return life
+
+
+def _arguments(raw: bytearray) -> tuple[str, ...]:
+    """`a\0b\0` -> ("a", "b"); undecodable bytes become lone surrogates."""
+    if not raw:
+        return ()
+    text = bytes(raw).decode("utf-8", "surrogateescape")
+    return tuple(text[:-1].split("\0") if text.endswith("\0") else text.split("\0"))
