@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`zombiebpf doctor`: what this machine offers, and the cure for what is missing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import click
+
+from zombiebpf.kernel.diagnosis import Diagnosis, diagnose
+
+EPILOG = """\b
+Examples:
+  sudo zombiebpf doctor
+  sudo zombiebpf doctor --format json | jq '.checks[] | select(.ok | not)'
+
+Exits with 0 when all that is needed is there, 77 without privilege, 70 otherwise.
+"""
+
+
+@click.command(epilog=EPILOG)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+)
+def doctor(format_: str) -> None:
+    """Say what this machine offers an observer, and the cure for what is missing.
+
+    It attaches the probes for a moment and checks what they tell against a process of its own.
+    """
+    diagnosis = diagnose()
+    if format_ == "json":
+        click.echo(json.dumps(_document(diagnosis), indent=2))
+    else:
+        for line in _lines(diagnosis):
+            click.echo(line)
+    sys.exit(diagnosis.exit_code)
+
+
+def _document(diagnosis: Diagnosis) -> dict[str, object]:
+    return {
+        "ok": diagnosis.exit_code == 0,
+        "checks": [check._asdict() for check in diagnosis.checks],
+        "hooks": [hook._asdict() for hook in diagnosis.hooks],
+    }
+
+
+def _lines(diagnosis: Diagnosis) -> Iterator[str]:
+    for check in diagnosis.checks:
+        mark = "ok" if check.ok else "MISSING" if check.needed else "note"
+        yield f"{mark:>7}  {check.name}: {check.found}"
+        if not check.ok and check.cure:
+            yield f"{'':9}cure: {check.cure}"
+    if diagnosis.hooks:
+        yield ""
+        yield "Hooks (another can be forced with `run --hook FACT=NAME`)"
+    for hook in diagnosis.hooks:
+        yield f"  {hook.fact:<9} {hook.chosen}: {hook.precision}"
+        others = f"; also: {', '.join(hook.others)}" if hook.others else ""
+        yield f"{'':12}{hook.hook}; {hook.why}{others}"

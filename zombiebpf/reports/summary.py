@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The end of the report for people: figures, what was not seen, and how it was observed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from rich.cells import cell_len
+
+from zombiebpf.analysis import Analysis, Meta
+from zombiebpf.life import Life, ReapedBy, State
+from zombiebpf.reports.page import Page, left, right
+from zombiebpf.reports.wording import Wording
+from zombiebpf.statistics import (
+    Bucket,
+    Totals,
+    distribution,
+    histogram,
+    reap_latencies,
+    totals,
+    zombie_intervals,
+)
+
+ZOMBIES_NAMED = 10  # of those in the list above, repeated where they are not overlooked
+BAR = 40
+SIDE_BY_SIDE = 150  # columns from which histograms stand beside each other
+
+# Names for people of the contract's fields.
+FACTS = {
+    "fork_ns": "fork instant",
+    "exec": "exec",
+    "exit_ns": "exit instant",
+    "zombie_ns": "zombie instant",
+    "reap_ns": "reap instant",
+    "exit_status": "exit status",
+    "zombie_interval_ns": "zombie interval",
+    "reap_latency_ns": "reap latency",
+    "reaped_by": "who reaped",
+    "reap_call": "reaping call",
+    "reparents": "reparenting",
+    "argv": "command line",
+    "comm": "name",
+    "pidns": "PID namespace",
+}
+
+
+def write_summary(page: Page, analysis: Analysis) -> None:
+    """Everything after the list of lives."""
+    lives, meta = analysis.lives, analysis.meta
+    _write_absences(page, lives)
+    _write_still_zombies(page, analysis)
+    _write_totals(page, totals(lives))
+    intervals, latencies = zombie_intervals(lives), reap_latencies(lives)
+    _write_statistics(page, lives, intervals, latencies)
+    _write_histograms(page, intervals, latencies)
+    _write_hooks(page, meta)
+    _write_losses(page, meta)
+
+
+def absences(life: Life, words: Wording) -> Iterator[tuple[str, str]]:
+    """Each fact not seen, and why; also one shown as `-` that came without a reason."""
+    yield from life.unseen.items()
+    reaper = words.reaper(life)
+    if reaper and life.reaper is None and life.reaped_by is not ReapedBy.KERNEL:
+        reaper = "-"
+    shown = (
+        (words.actor(life.forker), ("forker",)),
+        (words.command(life), ("argv", "comm")),
+        (words.ending(life), ("exit_status", "signal")),
+        (words.zombie_interval(life), ("zombie_ns", "zombie_interval_ns")),
+        (words.reap_latency(life), ("exit_ns", "reap_latency_ns")),
+        (reaper, ("reaper", "reaped_by")),
+    )
+    for text, fields in shown:
+        if text == "-" and not any(field in life.unseen for field in fields):
+            yield fields[0], "no reason was recorded"
+
+
+def _write_absences(page: Page, lives: Sequence[Life]) -> None:
+    counts: Counter[tuple[str, str]] = Counter()  # of processes, by facts and reason
+    for life in lives:
+        together: dict[str, list[str]] = {}
+        for field, reason in absences(life, page.wording):
+            together.setdefault(reason, []).append(FACTS.get(field, field.replace("_", " ")))
+        counts.update((", ".join(facts), reason) for reason, facts in together.items())
+    if counts:
+        page.line()
+    for (facts, reason), count in counts.items():
+        text = page.wording.printable(f"{facts} not seen for {count}: {reason}")
+        page.wrapped("- ", [text], hang="  ")
+
+
+def _write_still_zombies(page: Page, analysis: Analysis) -> None:
+    zombies = [life for life in analysis.lives if life.state is State.ZOMBIE]
+    if not zombies:
+        return
+    page.line()
+    page.line((f"Still zombie at the end: {len(zombies)}", "bold red"))
+    words = page.wording
+    width = max(len(words.pid(life)) for life in zombies[:ZOMBIES_NAMED])
+    for life in zombies[:ZOMBIES_NAMED]:
+        still = words.still_zombie(life, analysis.meta.ended_ns)
+        owner = words.reparentings(life) or f"forked by {words.actor(life.forker)}"
+        comm = words.printable(life.comm) if life.comm else "-"
+        margin = f"  {right(words.pid(life), width)}  "
+        page.wrapped(margin, [f"{still}: {comm}", owner], hang=" " * len(margin))
+    if len(zombies) > ZOMBIES_NAMED:
+        page.line(f"  and {len(zombies) - ZOMBIES_NAMED} more, in the list above")
+
+
+def _write_totals(page: Page, result: Totals) -> None:
+    page.heading("Totals")
+    page.wrapped(
+        f"  {result.processes} process{'' if result.processes == 1 else 'es'}  ",
+        [
+            f"running {result.running}",
+            f"zombie {result.zombie}",
+            f"reaped {result.reaped}",
+        ],
+        gap="  ",
+    )
+    page.wrapped(
+        "  reaped by  ",
+        [
+            f"parent {result.by_parent}",
+            f"adopter {result.by_adopter}",
+            f"tracer {result.by_tracer}",
+            f"kernel {result.by_kernel}",
+            f"unseen {result.by_unseen}",
+        ],
+        gap="  ",
+    )
+    page.wrapped(
+        "  of these  ",
+        [f"orphaned {result.orphaned}", f"killed by a signal {result.killed}"],
+        gap="  ",
+    )
+
+
+def _write_statistics(
+    page: Page, lives: Sequence[Life], intervals: Sequence[int], latencies: Sequence[int]
+) -> None:
+    page.heading("Statistics")
+    rows = [["", "COUNT", "MIN", "P50", "P90", "P99", "MAX"]]
+    for name, durations in (("zombie interval", intervals), ("reap latency", latencies)):
+        rows.append([name, str(len(durations)), *_figures(page.wording, durations)])
+    widths = [max(map(cell_len, column)) for column in zip(*rows)]
+    for name, *figures in rows:
+        cells = ("  " + right(cell, width) for cell, width in zip(figures, widths[1:]))
+        page.line((f"  {left(name, widths[0])}{''.join(cells)}", "" if name else "bold"))
+    zombies = sum(
+        not (life.zombie_exact and life.reap_exact)
+        for life in lives
+        if life.zombie_interval_ns is not None
+    )
+    reaps = sum(not life.reap_exact for life in lives if life.reap_latency_ns is not None)
+    if zombies or reaps:
+        page.line(
+            f"  bounds taken for values: {zombies} of the zombie intervals,"
+            f" {reaps} of the reap latencies"
+        )
+
+
+def _figures(words: Wording, durations: Sequence[int]) -> list[str]:
+    found = distribution(durations)
+    if found is None:
+        return [""] * 5
+    figures = (found.min_ns, found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns)
+    return [words.duration(each) for each in figures]
+
+
+def _write_histograms(page: Page, intervals: Sequence[int], latencies: Sequence[int]) -> None:
+    found = [
+        (title, _bars(page, histogram(durations)))
+        for title, durations in (("Zombie interval", intervals), ("Reap latency", latencies))
+        if durations
+    ]
+    if len(found) == 2 and page.width >= SIDE_BY_SIDE:
+        (first, one), (second, two) = found
+        half = max(map(cell_len, one)) + 6
+        page.line()
+        page.line((left(first, half) + second, "bold"))
+        for index in range(max(len(one), len(two))):
+            near = one[index] if index < len(one) else ""
+            far = two[index] if index < len(two) else ""
+            page.line((left(near, half) + far, ""))
+        return
+    for title, bars in found:
+        page.heading(title)
+        for bar in bars:
+            page.line(bar)
+
+
+def _bars(page: Page, buckets: Sequence[Bucket]) -> list[str]:
+    words = page.wording
+    lows = [words.duration(bucket.low_ns) if bucket.low_ns else "0" for bucket in buckets]
+    highs = [words.duration(bucket.high_ns) for bucket in buckets]
+    most = max(bucket.count for bucket in buckets)
+    low_width, high_width = max(map(cell_len, lows)), max(map(cell_len, highs))
+    return [
+        f"  {right(low, low_width)} - {right(high, high_width)}"
+        f"  {bucket.count:>{len(str(most))}}  {_bar(bucket.count, most, page.glyphs.bar)}"
+        for low, high, bucket in zip(lows, highs, buckets)
+    ]
+
+
+def _bar(count: int, most: int, steps: str) -> str:
+    """Proportional to `count`; never empty but for 0."""
+    parts = len(steps)  # per cell
+    length = -(-count * BAR * parts // most)
+    full, rest = divmod(length, parts)
+    return steps[0] * full + (steps[-rest] if rest else "")
+
+
+def _write_hooks(page: Page, meta: Meta) -> None:
+    page.heading("Hooks")
+    words = page.wording
+    facts = list(meta.hooks) + [fact for fact in meta.precision if fact not in meta.hooks]
+    hooks = [words.printable(meta.hooks.get(fact, "-")) for fact in facts]
+    precisions = [words.printable(meta.precision.get(fact, "-")) for fact in facts]
+    fact_width = max(map(cell_len, facts), default=0)
+    hook_width = max(map(cell_len, hooks), default=0)
+    beside = fact_width + hook_width + max(map(cell_len, precisions), default=0) + 6 <= page.width
+    for fact, hook, precision in zip(facts, hooks, precisions):
+        margin = f"  {left(words.printable(fact), fact_width)}  "
+        if beside:
+            page.line(margin, left(hook, hook_width) + "  ", precision)
+        else:
+            page.wrapped(margin, [f"{hook}:", precision], gap=" ", hang=" " * cell_len(margin))
+
+
+def _write_losses(page: Page, meta: Meta) -> None:
+    page.line()
+    page.line((f"lost records: {meta.lost_events}", "bold red" if meta.lost_events else ""))
+    if not meta.lost_events:
+        return
+    causes = [
+        f"{page.wording.printable(cause)} {count}" for cause, count in meta.lost_by.items() if count
+    ]
+    page.line(("INCOMPLETE: facts are missing above, and no conclusion holds", "bold red"))
+    page.wrapped("  lost by  ", causes or ["a cause that was not recorded"], "bold red", gap=", ")

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report for people: the fork tree, then the figures, then how it was seen.
+
+Plain lines: what goes into a pipe is the same text without colour. PIDs,
+numbers and durations are never cut; only a command may be.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple, TextIO
+
+from rich.cells import cell_len
+
+from zombiebpf.analysis import Analysis
+from zombiebpf.life import Life, ReapedBy
+from zombiebpf.reports.page import Page, Piece, left, right
+from zombiebpf.reports.summary import write_summary
+from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.reports.tree import DEEPEST, fork_tree
+from zombiebpf.reports.wording import Wording
+
+GAP = "  "
+ROOMY = 30  # a command column narrower than this makes a life take more lines
+SMALLEST = 12
+
+_DIRECTORIES = re.compile(r"(?<!\S)/\S*/(?=[^/\s])")  # of a word that is an absolute path
+_ENDING_STYLES = {"running": "cyan", "exit 0": "", "-": "dim"}
+
+
+class Row(NamedTuple):
+    """A life in words."""
+
+    pid: str
+    command: str
+    forker: str
+    ended: str
+    zombie: str
+    latency: str
+    still: str  # takes the place of zombie and latency
+    reaper: str
+    reparented: str
+
+
+class Columns(NamedTuple):
+    """Widths. 0: no column, the facts go into lines below."""
+
+    pid: int
+    command: int
+    forker: int
+    ended: int
+    zombie: int
+    latency: int
+    reaper: int
+    reparented: int
+
+
+TITLES = Row(
+    "PID", "COMMAND", "FORKED BY", "ENDED", "ZOMBIE FOR", "REAP LATENCY", "", "REAPED BY",
+    "REPARENTED",
+)  # fmt: skip
+
+
+def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+    """Write the report. Nothing is read but the arguments."""
+    page = Page(out, options)
+    _write_title(page, analysis)
+    if analysis.lives:
+        _write_lives(page, analysis)
+    else:
+        page.line("No process was seen.")
+    write_summary(page, analysis)
+
+
+def _write_title(page: Page, analysis: Analysis) -> None:
+    meta = analysis.meta
+    words = page.wording
+    command = " ".join(words.printable(each) for each in meta.command)
+    name = f"zombiebpf {meta.version}"
+    page.line((page.cut(f"{name}: {command}" if command else name, page.width), "bold"))
+    span = words.duration(max(meta.ended_ns - meta.started_ns, 0))
+    page.line(f"observed for {span}, kernel {words.printable(meta.kernel)}")
+    page.line()
+
+
+def _write_lives(page: Page, analysis: Analysis) -> None:
+    ended_ns = analysis.meta.ended_ns
+    columns = _choose_columns(page, analysis)
+    inline = columns.forker > 0
+    _write_row(page, columns, TITLES, TITLES.command, "bold")
+    for node in fork_tree(analysis.lives):
+        row = _row(node.life, page.wording, ended_ns)
+        limit = min(DEEPEST, columns.command // 4)
+        prefix = node.prefix(page.glyphs, limit)
+        command = _fitted(page, prefix, row.command, columns.command)
+        _write_row(page, columns, row, command)
+        margin = " " * columns.pid + GAP + node.margin(page.glyphs, limit)
+        if not inline:
+            page.wrapped(margin, _details(row, node.life), "dim")
+        elif row.reparented and not columns.reparented:
+            page.wrapped(margin, [row.reparented], "dim")
+
+
+def _fitted(page: Page, prefix: str, command: str, width: int) -> str:
+    """Where a command is too long, directories go first, then its end."""
+    shorter = command
+    while cell_len(prefix + shorter) > width:
+        command = shorter
+        shorter = _DIRECTORIES.sub(f"{page.glyphs.ellipsis}/", command, count=1)
+        if shorter == command:
+            break
+    return page.cut(prefix + shorter, width)
+
+
+def _row(life: Life, words: Wording, ended_ns: int) -> Row:
+    return Row(
+        pid=words.pid(life),
+        command=words.command(life),
+        forker=words.actor(life.forker),
+        ended=words.ending(life),
+        zombie=words.zombie_interval(life),
+        latency=words.reap_latency(life),
+        still=words.still_zombie(life, ended_ns),
+        reaper=words.reaper(life),
+        reparented=words.reparentings(life),
+    )
+
+
+def _details(row: Row, life: Life) -> list[str]:
+    """What has no column, in the order it happened."""
+    phrases = [f"forked by {row.forker}" if row.forker != "-" else "forker -"]
+    if row.reparented:
+        phrases.append(row.reparented)
+    if row.reaper == "-":
+        phrases.append("reaper -")
+    elif life.reaped_by is ReapedBy.KERNEL:
+        phrases.append("released by the kernel, nobody waited")
+    elif row.reaper:
+        phrases.append(f"reaped by {row.reaper}")
+    return phrases
+
+
+def _choose_columns(page: Page, analysis: Analysis) -> Columns:
+    """The widths that all lives need; the command gets what remains, if it needs it."""
+    widest = [cell_len(title) for title in TITLES]
+    reparented = False
+    for node in fork_tree(analysis.lives):
+        row = _row(node.life, page.wording, analysis.meta.ended_ns)
+        reparented = reparented or bool(row.reparented)
+        cells = row._replace(command=node.prefix(page.glyphs, DEEPEST) + row.command)
+        widest = [max(width, cell_len(cell)) for width, cell in zip(widest, cells)]
+    pid, command_need, forker, ended, zombie, latency, still, reaper, reparenting = widest
+    zombie = max(zombie, still - len(GAP) - latency)
+
+    always = pid + ended + zombie + latency + 4 * len(GAP)
+    inline = always + forker + reaper + 2 * len(GAP)
+    full = inline + reparenting + len(GAP)
+    enough = min(command_need, ROOMY)
+    if not reparented:
+        full, reparenting = inline, 0
+    if full + enough > page.width:
+        full, reparenting = inline, 0
+    if full + enough > page.width:
+        full, forker, reaper = always, 0, 0
+    command = max(min(command_need, page.width - full), SMALLEST)
+    return Columns(pid, command, forker, ended, zombie, latency, reaper, reparenting)
+
+
+def _write_row(page: Page, columns: Columns, row: Row, command: str, style: str = "") -> None:
+    pieces: list[Piece] = [
+        (right(row.pid, columns.pid) + GAP, style),
+        (left(command, columns.command) + GAP, style),
+    ]
+    if columns.forker:
+        pieces.append((left(row.forker, columns.forker) + GAP, style))
+    ending_style = style or _ENDING_STYLES.get(row.ended, "yellow")
+    pieces.append((left(row.ended, columns.ended) + GAP, ending_style))
+    if row.still:
+        both = columns.zombie + len(GAP) + columns.latency
+        pieces.append((left(row.still, both) + GAP, "bold red"))
+    else:
+        pieces.append((right(row.zombie, columns.zombie) + GAP, style))
+        pieces.append((right(row.latency, columns.latency) + GAP, style))
+    if columns.reaper:
+        pieces.append((left(row.reaper, columns.reaper) + GAP, style))
+    if columns.reparented:
+        pieces.append((row.reparented, style))
+    page.line(*pieces)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who forked whom: lives in the order of the fork tree, parents first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from zombiebpf.life import Life
+from zombiebpf.reports.wording import Glyphs
+
+
+class Node(NamedTuple):
+    """A life's place in the fork tree."""
+
+    life: Life
+    depth: int  # 0: its forker is not among the lives
+    siblings: tuple[bool, ...]  # on each level below the root: does a younger sibling follow?
+    children: bool
+
+    def prefix(self, glyphs: Glyphs, limit: int) -> str:
+        """What leads to the name; beyond `limit` levels, the depth as a number."""
+        if self.depth == 0:
+            return ""
+        if self.depth > limit:
+            return f"{self._rails(glyphs, limit)}({self.depth}) "
+        last = glyphs.branch if self.siblings[self.depth - 1] else glyphs.last
+        return self._rails(glyphs, self.depth - 1) + last
+
+    def margin(self, glyphs: Glyphs, limit: int) -> str:
+        """What stands left of further lines about the life."""
+        rails = self._rails(glyphs, min(self.depth, limit))
+        return rails + (glyphs.through if self.children and self.depth < limit else glyphs.blank)
+
+    def _rails(self, glyphs: Glyphs, levels: int) -> str:
+        return "".join(
+            glyphs.through if follows else glyphs.blank for follows in self.siblings[:levels]
+        )
+
+
+DEEPEST = 12  # levels of siblings that are remembered: more are never drawn
+
+
+def fork_tree(lives: Sequence[Life]) -> Iterator[Node]:
+    """Each life once; siblings and roots by fork time, those without one first.
+
+    An actor is named by its PID alone, so a forker is the life that had this PID
+    when the child was forked.
+    """
+    in_order = sorted(lives, key=lambda life: -1 if life.fork_ns is None else life.fork_ns)
+    newest: dict[int, int] = {}  # pid -> index of the last life that had it so far
+    children: dict[int, list[int]] = {}
+    roots: list[int] = []
+    for index, life in enumerate(in_order):
+        forker = newest.get(life.forker.pid) if life.forker is not None else None
+        if forker is None or _gone(in_order[forker], life):
+            roots.append(index)
+        else:
+            children.setdefault(forker, []).append(index)
+        newest[life.pid] = index
+
+    todo: list[tuple[int, int, tuple[bool, ...]]] = [(each, 0, ()) for each in reversed(roots)]
+    while todo:
+        index, depth, siblings = todo.pop()
+        below = children.get(index, [])
+        yield Node(in_order[index], depth, siblings, bool(below))
+        for child in reversed(below):
+            follows = siblings
+            if depth < DEEPEST:
+                follows = (*siblings, child != below[-1])
+            todo.append((child, depth + 1, follows))
+
+
+def _gone(forker: Life, child: Life) -> bool:
+    """Was it reaped before the child was forked? Then another had its PID."""
+    if forker.reap_ns is None or child.fork_ns is None:
+        return False
+    return forker.reap_ns < child.fork_ns
