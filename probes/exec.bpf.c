@@ -36,7 +36,7 @@ static __always_inline void send_argv(struct zb_record *record, u64 start,
 		u64 left = total - i * ZB_TEXT_BYTES;
 		u32 length = left < ZB_TEXT_BYTES ? left : ZB_TEXT_BYTES;
 
-		if (i * ZB_TEXT_BYTES >= total)
+		if (i && i * ZB_TEXT_BYTES >= total)
 			return;
 		if (length > ZB_TEXT_BYTES)
 			return;

@@ -30,9 +30,13 @@ static __always_inline void note_death(struct task_struct *task,
 	life->flags |= LIFE_DEAD;
 	life->sighand = READ(u64, &task->sighand);
 	other = dead.lookup(&life->sighand);
-	if (other) {
+	if (other &&
+	    READ(u64, &((struct task_struct *)other->leader)->sighand) ==
+		    life->sighand) {
 		/* CLONE_SIGHAND without CLONE_THREAD: it is freed with the last
-		 * of several processes; sched_process_free tells the others */
+		 * of several processes; sched_process_free tells of them. Where
+		 * the other has let go of it, its reap went unseen and the
+		 * memory is in use again (SLAB_TYPESAFE_BY_RCU) */
 		other->shared = 1;
 		return;
 	}
@@ -55,7 +59,7 @@ PROBE(sched_process_exit)
 
 	if (!life && !kin.lookup(&tgid))
 		return 0;
-	stash_children(task, tid);
+	stash_children(task);
 	if (!life) {
 		if (last)
 			kin.delete(&tgid);

@@ -13,6 +13,19 @@ static __always_inline bool is_seed(struct task_struct *task)
 	return seed && *seed && *seed == visible_pid(task);
 }
 
+/*
+ * A new process has this sighand, so whoever died with it has been released,
+ * unseen. Forks of others count too: their ends would be taken for that one's.
+ */
+static __always_inline void forget_unseen_reap(struct task_struct *forker,
+					       struct task_struct *child)
+{
+	u64 sighand = READ(u64, &child->sighand);
+
+	if (sighand != READ(u64, &forker->sighand))
+		dead.delete(&sighand);
+}
+
 PROBE(sched_process_fork)
 {
 	struct task_struct *forker = (struct task_struct *)ctx->args[0];
@@ -29,6 +42,7 @@ PROBE(sched_process_fork)
 
 	if (READ(u32, &child->pid) != tgid)
 		return 0; /* a thread */
+	forget_unseen_reap(forker, child);
 	if (!FOLLOW_ALL && !is_seed(forker) && !life_of(forker))
 		return 0;
 

@@ -63,8 +63,8 @@ PROBE(kmem_cache_free)
 		record.reap.syscall = call.number;
 		record.reap.options = call.options;
 		waiting = waits.lookup(&tid);
-		if (waiting && (call.number == SYS_WAIT4 ||
-				call.number == SYS_WAITID))
+		if (waiting &&
+		    (call.number == SYS_WAIT4 || call.number == SYS_WAITID))
 			record.reap.wait_ns = waiting->ns;
 	}
 	forget(death, sighand);

@@ -7,9 +7,9 @@
  */
 
 /* Remember up to STASHED children of a thread that begins to exit. */
-static __always_inline void stash_children(struct task_struct *task, u32 tid)
+static __always_inline void stash_children(struct task_struct *task)
 {
-	u64 head = (u64)&task->children;
+	u64 key = (u64)task, head = (u64)&task->children;
 	u64 link = READ(u64, head);
 	u64 sibling = (u64) & ((struct task_struct *)0)->sibling;
 	struct stash stash = {};
@@ -21,46 +21,78 @@ static __always_inline void stash_children(struct task_struct *task, u32 tid)
 		if (!link || link == head)
 			break;
 		stash.child[i] = link - sibling;
-		stash.start_ns[i] =
+		stash.child_start_ns[i] =
 			READ(u64, &((struct task_struct *)stash.child[i])
 					   ->start_boottime);
 		link = READ(u64, link);
 	}
-	if (stashes.update(&tid, &stash))
+	stash.start_ns = start_of(task);
+	stash.pid = visible_pid(task);
+	stash.tid = visible_tid(task);
+	if (stashes.update(&key, &stash))
 		count_lost(ZB_LOST_TABLE_FULL);
 }
 
-/* The thread's children have been given away: say to whom. */
-static __always_inline void send_reparent(struct task_struct *task, u32 exact)
+/*
+ * A sibling thread got them. If it is exiting itself, its own list may have been
+ * empty when that began (find_alive_thread() looks at PF_EXITING, which is set
+ * before): note them for it.
+ */
+static __always_inline void stash_again(struct task_struct *adopter,
+					struct stash *stash)
 {
-	struct zb_record record = {};
-	struct task_struct *adopter = 0;
-	u32 tid = READ(u32, &task->pid), tgid, number = 0;
-	struct stash *stash = stashes.lookup(&tid);
-	u8 one = 1;
+	u64 key = (u64)adopter;
+	struct stash copy = *stash;
 
-	if (!stash)
-		return;
-	record.ns = bpf_ktime_get_ns();
+	copy.tid = visible_tid(adopter);
+	stashes.insert(&key, &copy);
+}
+
+static __always_inline struct task_struct *adopter_of(struct task_struct *task,
+						      struct stash *stash)
+{
+	struct task_struct *adopter = 0;
+
 #pragma unroll
 	for (int i = 0; i < STASHED; i++) {
-		struct task_struct *child = (struct task_struct *)stash->child[i];
+		struct task_struct *child =
+			(struct task_struct *)stash->child[i];
 		struct task_struct *parent;
 
 		/* a sibling thread may have reaped it meanwhile */
 		if (adopter || !child ||
-		    READ(u64, &child->start_boottime) != stash->start_ns[i])
+		    READ(u64, &child->start_boottime) !=
+			    stash->child_start_ns[i])
 			continue;
 		parent = READ(struct task_struct *, &child->real_parent);
 		if (parent != task)
 			adopter = parent;
 	}
-	stashes.delete(&tid);
+	return adopter;
+}
+
+/* The thread's children have been given away: say to whom. */
+static __always_inline void send_reparent(struct task_struct *task, u32 exact)
+{
+	u64 key = (u64)task;
+	u32 tgid, number = 0;
+	u8 one = 1;
+	struct zb_record record = {};
+	struct task_struct *adopter;
+	struct stash *found = stashes.lookup(&key);
+	struct stash stash;
+
+	if (!found)
+		return;
+	record.ns = bpf_ktime_get_ns();
+	stash = *found;
+	adopter = adopter_of(task, &stash);
+	stashes.delete(&key);
 	record.type = ZB_REPARENT;
+	record.start_ns = stash.start_ns;
+	record.pid = stash.pid;
 	record.reparent.flags = exact;
-	record.start_ns = start_of(task);
-	record.pid = visible_pid(task);
-	record.reparent.tid = visible_tid(task);
+	record.reparent.tid = stash.tid;
 	bpf_probe_read_kernel(&record.reparent.comm,
 			      sizeof(record.reparent.comm), &task->comm);
 	if (adopter) {
@@ -76,7 +108,9 @@ static __always_inline void send_reparent(struct task_struct *task, u32 exact)
 		    number == 1)
 			record.reparent.flags |= ZB_REPARENT_INIT;
 		tgid = READ(u32, &adopter->tgid);
-		if (!lives.lookup(&tgid) && kin.update(&tgid, &one))
+		if (tgid == READ(u32, &task->tgid))
+			stash_again(adopter, &stash);
+		else if (!lives.lookup(&tgid) && kin.update(&tgid, &one))
 			count_lost(ZB_LOST_TABLE_FULL);
 	}
 	send(&record);

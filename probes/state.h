@@ -40,11 +40,17 @@ struct death {
 	u32 unused;
 };
 
-/* A dying thread's children, any of which tells later who adopted all of them. */
+/*
+ * A dying thread's children, any of which tells later who adopted all of them.
+ * The key is the thread's task_struct: its numbers are gone, or another's, by then.
+ */
 #define STASHED 4
 struct stash {
 	u64 child[STASHED];
-	u64 start_ns[STASHED];
+	u64 child_start_ns[STASHED];
+	u64 start_ns; /* of the thread's process */
+	u32 pid;
+	u32 tid;
 };
 
 /* A thread's last wait. */
@@ -63,7 +69,7 @@ BPF_HASH(lives, u32, struct life, MAX_LIVES);
 BPF_HASH(dead, u64, struct death, MAX_LIVES);
 /* processes not followed that have, or may have, followed children */
 BPF_HASH(kin, u32, u8, 16384);
-BPF_HASH(stashes, u32, struct stash, 16384);
+BPF_HASH(stashes, u64, struct stash, 16384);
 BPF_TABLE("lru_hash", u32, struct waiting, waits, 16384);
 
 static __always_inline void count_lost(u32 cause)

@@ -33,11 +33,13 @@ enum zb_text_kind {
 
 /* flags, each type has its own */
 #define ZB_ZOMBIE_LATE (1 << 0) /* ZOMBIE: seen at the last switch only */
-#define ZB_REPARENT_INIT (1 << 0) /* REPARENT: adopter is its namespace's init */
+#define ZB_REPARENT_INIT                                                       \
+	(1 << 0) /* REPARENT: adopter is its namespace's init */
 #define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
 #define ZB_REPARENT_EXACT (1 << 2) /* REPARENT: stamped under tasklist_lock */
 #define ZB_REAP_EXITING (1 << 0) /* REAP: the reaper is past exit_notify */
-#define ZB_REAP_BY_PARENT (1 << 1) /* REAP: current's process is real_parent's */
+#define ZB_REAP_BY_PARENT                                                      \
+	(1 << 1) /* REAP: current's process is real_parent's */
 
 struct zb_fork {
 	u64 forker_start_ns;

@@ -49,6 +49,9 @@ class Exec(NamedTuple):
     comm: str
 
 
+ARGV_BYTES = 37 * 56  # of an argument vector that are sent; the rest is cut
+
+
 class TextKind(enum.IntEnum):
     """What a `Text` chunk is part of."""
 
@@ -63,7 +66,7 @@ class Text(NamedTuple):
     start_ns: int
     pid: int
     kind: int  # TextKind
-    total: int  # ARGV: bytes there are; more than was sent when it was cut
+    total: int  # ARGV: bytes there are, of which ARGV_BYTES at the most are sent
     data: bytes  # pieces come in order
 
 

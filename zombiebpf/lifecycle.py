@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Callable, Optional
 
 from zombiebpf.events import (
@@ -22,7 +21,6 @@ from zombiebpf.events import (
     ReapFlags,
     Reparent,
     Text,
-    TextKind,
     Wait,
     Zombie,
 )
@@ -36,31 +34,18 @@ from zombiebpf.life import (
     ReapedBy,
     Reparenting,
 )
+from zombiebpf.open_life import NOTHING, UNSEEN_LOST, OpenLife
 
 Key = tuple[int, int]  # pid, start_ns
 
-_NOTHING: Mapping[str, str] = MappingProxyType({})
 _EXITING, _BY_PARENT = int(ReapFlags.EXITING), int(ReapFlags.BY_PARENT)
 
 # A dying thread's last switch may be stamped long after the reap it belongs to.
 GRACE_NS = 1_000_000_000
 
 UNSEEN_ZOMBIE = "no SIGCHLD was sent, and the reap came before the dying thread's last switch"
-UNSEEN_LOST = "its record was lost"
 UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
-
-
-class _Open(Life):
-    """A life that may still change, with what only the state machine needs to know of it."""
-
-    birth_parent: int
-    parent_pid: int
-    parent_tid: int
-    zombie_parent_tid: Optional[int] = None  # whose child it became a zombie
-    reap_parent_tid: Optional[int] = None  # whose child it was when it was reaped
-    last_parent_pid: Optional[int] = None  # at the reap, where that is a surprise
-    pieces: Optional[bytearray] = None  # of argv, while it arrives
 
 
 class Lifecycle:
@@ -79,8 +64,8 @@ class Lifecycle:
         self._syscalls = syscalls
         self._cgroup_path = cgroup_path
         self._grace_ns = grace_ns
-        self._open: dict[Key, _Open] = {}
-        self._children: dict[int, dict[Key, _Open]] = {}  # by their parent thread's tid
+        self._open: dict[Key, OpenLife] = {}
+        self._children: dict[int, dict[Key, OpenLife]] = {}  # by their parent thread's tid
         self._waiting: deque[tuple[int, Key]] = deque()  # reaped, but something may still come
         self._finished: list[Life] = []
         self._handlers: dict[type, Callable[..., None]] = {
@@ -113,7 +98,7 @@ class Lifecycle:
             self._give_up(self._waiting.popleft()[1])
         finished, self._finished = self._finished, []
         for life in self._open.values():
-            finished.append(_closed(life))
+            finished.append(life.close())
         self._open.clear()
         self._children.clear()
         return finished
@@ -137,7 +122,7 @@ class Lifecycle:
         if key in self._open:
             return
         new = tuple.__new__  # the hot path: no NamedTuple's or dataclass's constructor
-        life = _Open.__new__(_Open)
+        life = OpenLife.__new__(OpenLife)
         life.pid = pid
         life.start_ns = start_ns
         life.comm = comm
@@ -145,9 +130,11 @@ class Lifecycle:
         life.fork_ns = ns
         life.pidns = new(PidNamespace, (pidns, ns_pid))
         life.cgroup = self._cgroup_path(cgroup_id)
-        life.unseen = _NOTHING
+        life.unseen = NOTHING
         life.birth_parent = life.parent_pid = parent_pid
         life.parent_tid = parent_tid
+        if parent_pid == forker_pid:
+            life.parent_start_ns = forker_start_ns
         forker = self._open.get((forker_pid, forker_start_ns))
         if forker is not None:
             life.argv, life.argv_cut = forker.argv, forker.argv_cut
@@ -158,7 +145,7 @@ class Lifecycle:
         else:
             children[key] = life
 
-    def _adopt(self, tid: int, key: Key, life: _Open) -> None:
+    def _adopt(self, tid: int, key: Key, life: OpenLife) -> None:
         self._children.setdefault(tid, {})[key] = life
         life.parent_tid = tid
 
@@ -166,32 +153,44 @@ class Lifecycle:
 
     def _exec(self, event: Exec) -> None:
         life = self._open.get((event.pid, event.start_ns))
-        if life is not None:
+        if event.old_tid != event.pid:
+            self._take_leaders_place(event, None if life is None else life.comm)
+        if life is not None and all(each.ns != event.ns for each in life.execs):
             life.comm = event.comm
             life.execs = (*life.execs, Execution(event.ns, None))
-            life.argv = life.pieces = None
-        if event.old_tid != event.pid:
-            # the thread that exec'ed takes the leader's number, with its children
-            for key, child in self._children.pop(event.old_tid, {}).items():
-                if child.zombie_parent_tid == event.old_tid:
-                    child.zombie_parent_tid = event.pid
-                self._adopt(event.pid, key, child)
+            life.new_program(event.ns)
+
+    def _take_leaders_place(self, event: Exec, comm: Optional[str]) -> None:
+        """The thread that exec'ed takes the dead leader's number: de_thread(), fs/exec.c."""
+        tid, pid = event.old_tid, event.pid
+        mine = self._children.pop(tid, {})
+        # the leader's children have been given to this thread; its last switch, which
+        # would tell of it, may come after the exec
+        for child in self._children.get(pid, {}).values():
+            child.reparents = (
+                *child.reparents,
+                Reparenting(
+                    event.ns,
+                    Actor(pid, pid, comm),
+                    Actor(pid, pid, comm),
+                    AdopterKind.THREAD,
+                    child.zombie_parent_tid == pid,
+                    False,
+                ),
+            )
+        for key, child in mine.items():
+            if child.zombie_parent_tid == tid:
+                child.zombie_parent_tid = pid
+            self._adopt(pid, key, child)
 
     def _text(self, event: Text) -> None:
         life = self._open.get((event.pid, event.start_ns))
-        if life is None or not life.execs:
+        if life is None:
             return
-        if event.kind == TextKind.FILENAME:
-            *before, last = life.execs
-            name = (last.filename or "") + event.data.decode("utf-8", "surrogateescape")
-            life.execs = (*before, Execution(last.ns, name))
-            return
-        if life.pieces is None:
-            life.pieces = bytearray()
-        life.pieces += event.data
-        if len(life.pieces) >= event.total:
-            life.argv, life.argv_cut = _arguments(life.pieces), False
-            life.pieces = None
+        if event.ns != life.program_ns:
+            life.note_unseen("exec", UNSEEN_LOST)
+            life.new_program(event.ns)
+        life.add_text(event)
 
     # death
 
@@ -218,6 +217,8 @@ class Lifecycle:
     def _reparent(self, event: Reparent) -> None:
         if not event.resolved:
             return  # nobody was left to be adopted, or the reap will tell
+        if (event.adopter_pid, event.adopter_tid) == (event.pid, event.tid):
+            return  # an exec has given the dying leader's number to the adopting thread
         kind = AdopterKind.SUBREAPER
         if (event.adopter_pid, event.adopter_start_ns) == (event.pid, event.start_ns):
             kind = AdopterKind.THREAD
@@ -228,6 +229,8 @@ class Lifecycle:
         for key, child in self._children.pop(event.tid, {}).items():
             if child.reap_parent_tid == event.tid:
                 continue  # it was reaped before that
+            if child.parent_start_ns not in (event.start_ns, None):
+                continue  # an earlier user of the number was its parent
             # whose child it was when it became a zombie was read in the kernel
             while_zombie = child.zombie_parent_tid == event.tid
             if while_zombie:
@@ -237,9 +240,10 @@ class Lifecycle:
                 Reparenting(event.ns, from_, to, kind, while_zombie, event.exact),
             )
             child.parent_pid = event.adopter_pid
+            child.parent_start_ns = event.adopter_start_ns
             self._adopt(event.adopter_tid, key, child)
             if child.reap_parent_tid is not None:
-                _set_reaper(child)
+                child.set_reaper()
 
     def _reap(self, event: Reap) -> None:
         (ns, start_ns, pid, reaper_start_ns, wait_ns, reaper_pid, reaper_tid, parent_pid,
@@ -259,10 +263,10 @@ class Lifecycle:
             life.reaper = tuple.__new__(Actor, (reaper_pid, reaper_tid, comm))
             life.reap_call = self._call(syscall, options, wait_ns, ns)
             if flags & _BY_PARENT:
-                _set_reaper(life)
+                life.set_reaper()
             else:
                 life.reaped_by = ReapedBy.TRACER
-        if life.parent_pid != parent_pid or (
+        if (life.parent_tid, life.parent_pid) != (parent_tid, parent_pid) or (
             life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL
         ):
             life.last_parent_pid = parent_pid
@@ -287,7 +291,8 @@ class Lifecycle:
         life.reap_exact = False
         life.wait_status = event.code
         life.reaped_by = ReapedBy.UNSEEN
-        life.unseen = {**life.unseen, "reaper": UNSEEN_REAP, "reap_call": UNSEEN_REAP}
+        life.note_unseen("reaper", UNSEEN_REAP)
+        life.note_unseen("reap_call", UNSEEN_REAP)
         self._end(key, life)
 
     # the end
@@ -299,12 +304,12 @@ class Lifecycle:
             return
         last = life.last_parent_pid
         if last is not None and life.parent_pid != last:
-            life.unseen = {**life.unseen, "reparents": UNSEEN_ADOPTION.format(last)}
+            life.note_unseen("reparents", UNSEEN_ADOPTION.format(last))
             life.parent_pid = last
-            _set_reaper(life)
+            life.set_reaper()
         self._end(key, life)
 
-    def _end(self, key: Key, life: _Open) -> None:
+    def _end(self, key: Key, life: OpenLife) -> None:
         del self._open[key]
         siblings = self._children.get(life.parent_tid)
         if siblings is not None:
@@ -312,31 +317,7 @@ class Lifecycle:
             if not siblings:
                 del self._children[life.parent_tid]
         if life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL:
-            life.unseen = {**life.unseen, "zombie_ns": UNSEEN_ZOMBIE}
+            life.note_unseen("zombie_ns", UNSEEN_ZOMBIE)
         if life.exit_ns is None:
-            life.unseen = {**life.unseen, "exit_ns": UNSEEN_LOST}
-        self._finished.append(_closed(life))
-
-
-def _set_reaper(life: _Open) -> None:
-    """By the parent it was born to, or by the one it was given to."""
-    if life.reaped_by is None or life.reaped_by is ReapedBy.PARENT:
-        orphaned = life.birth_parent != life.parent_pid or life.orphaned
-        life.reaped_by = ReapedBy.ADOPTER if orphaned else ReapedBy.PARENT
-
-
-def _closed(life: _Open) -> Life:
-    """The same life, that changes no more."""
-    if life.pieces is not None:
-        life.argv, life.argv_cut = _arguments(life.pieces), True
-        life.pieces = None
-    life.__class__ = Life  # type: ignore[assignment]
-    return life
-
-
-def _arguments(raw: bytearray) -> tuple[str, ...]:
-    """`a\0b\0` -> ("a", "b"); undecodable bytes become lone surrogates."""
-    if not raw:
-        return ()
-    text = bytes(raw).decode("utf-8", "surrogateescape")
-    return tuple(text[:-1].split("\0") if text.endswith("\0") else text.split("\0"))
+            life.note_unseen("exit_ns", UNSEEN_LOST)
+        self._finished.append(life.close())

@@ -21,6 +21,7 @@ from zombiebpf.events import (
 )
 
 RECORD_BYTES = 88
+TEXT_BYTES = 56  # of a Text record
 
 FORK, EXEC, TEXT, EXIT, ZOMBIE, REPARENT, WAIT, REAP, FREED = range(1, 10)
 

@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import Any, Optional
 
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.events import Event
+from zombiebpf.events import ARGV_BYTES, Event
 from zombiebpf.kernel import hooks, layout, machine, program
 from zombiebpf.kernel.ring import Ring
-from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, decode
+from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, TEXT_BYTES, decode
 
 RING_PAGES = 4096  # 16 MiB: 170,000 records, some 3 s of the fastest fork storm
 MAX_LIVES = 65536  # processes followed at one time
@@ -82,7 +82,7 @@ class Observer:
             "RING_PAGES": str(RING_PAGES),
             "MAX_LIVES": str(MAX_LIVES),
             "MAX_FILENAME_CHUNKS": "5",
-            "MAX_ARGV_CHUNKS": "37",
+            "MAX_ARGV_CHUNKS": str(ARGV_BYTES // TEXT_BYTES),
             "THREAD_SIZE_BYTES": str(_THREAD_SIZE),
             "OBSERVER_PIDNS": str(machine.pid_namespace()),
             "SEND_WAITS": str(int(self._waits)),
