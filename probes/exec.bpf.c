@@ -63,7 +63,10 @@ PROBE(sched_process_exec)
 	record.start_ns = life->start_ns;
 	record.pid = life->pid;
 	record.type = ZB_EXEC;
-	record.exec.old_tid = old_tid;
+	/* a number that is gone cannot be translated into another namespace's */
+	record.exec.old_tid = old_tid == READ(u32, &task->pid) ? record.pid
+			      : OBSERVER_PIDNS == 0	       ? old_tid
+							       : 0;
 	bpf_probe_read_kernel(&record.exec.comm, sizeof(record.exec.comm),
 			      &task->comm);
 	send(&record);

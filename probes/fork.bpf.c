@@ -5,12 +5,42 @@
  * real_parent is right even after CLONE_PARENT.
  */
 
+/* Whether this is the process whose children begin to be followed: the observer. */
 static __always_inline bool is_seed(struct task_struct *task)
 {
 	int index = 0;
 	u32 *seed = seeds.lookup(&index);
+#if OBSERVER_PIDNS != 0
+	struct task_struct *leader =
+		READ(struct task_struct *, &task->group_leader);
+	struct pid *pid = READ(struct pid *, &leader->thread_pid);
+	u32 deepest;
+#endif
 
-	return seed && *seed && *seed == visible_pid(task);
+	if (!seed || !*seed)
+		return false;
+#if OBSERVER_PIDNS == 0
+	return *seed == READ(u32, &task->tgid);
+#else
+	/* nothing in user space knows its level: it is learnt from the observer's first fork */
+	deepest = READ(u32, &pid->level);
+#pragma unroll
+	for (u32 level = 0; level < 32; level++) {
+		struct pid_namespace *ns;
+
+		if (level > deepest)
+			return false;
+		ns = READ(struct pid_namespace *, &pid->numbers[level].ns);
+		if (READ(u32, &ns->ns.inum) == OBSERVER_PIDNS) {
+			if (READ(u32, &pid->numbers[level].nr) != *seed)
+				return false;
+			index = 1;
+			seeds.update(&index, &level);
+			return true;
+		}
+	}
+	return false;
+#endif
 }
 
 /*
@@ -38,12 +68,14 @@ PROBE(sched_process_fork)
 	struct css_set *css;
 	struct cgroup *cgroup;
 	struct kernfs_node *kn;
+	bool seed;
 	u8 one = 1;
 
 	if (READ(u32, &child->pid) != tgid)
 		return 0; /* a thread */
 	forget_unseen_reap(forker, child);
-	if (!FOLLOW_ALL && !is_seed(forker) && !life_of(forker))
+	seed = is_seed(forker);
+	if (!FOLLOW_ALL && !seed && !life_of(forker))
 		return 0;
 
 	life.start_ns = READ(u64, &child->start_boottime);

@@ -63,8 +63,9 @@ struct waiting {
 
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_PERCPU_ARRAY(lost, u64, ZB_LOST_CAUSES);
-/* [0] is the PID whose forks begin to be followed; 0: nobody's */
-BPF_ARRAY(seeds, u32, 1);
+/* [0] is the PID whose forks begin to be followed, 0: nobody's; [1] is the level
+ * of the observer's PID namespace, where that is not the machine's first */
+BPF_ARRAY(seeds, u32, 2);
 BPF_HASH(lives, u32, struct life, MAX_LIVES);
 BPF_HASH(dead, u64, struct death, MAX_LIVES);
 /* processes not followed that have, or may have, followed children */
@@ -93,23 +94,17 @@ static __always_inline u32 visible_tid(struct task_struct *task)
 #if OBSERVER_PIDNS == 0
 	return READ(u32, &task->pid);
 #else
+	int index = 1;
+	u32 *level = seeds.lookup(&index);
 	struct pid *pid = READ(struct pid *, &task->thread_pid);
-	u32 level, number = 0;
+	struct pid_namespace *ns;
 
-	if (!pid)
+	if (!level || !pid || *level > READ(u32, &pid->level))
 		return 0;
-	level = READ(u32, &pid->level);
-#pragma unroll
-	for (int i = 0; i < 8; i++) {
-		struct pid_namespace *ns;
-
-		if (i > level)
-			break;
-		ns = READ(struct pid_namespace *, &pid->numbers[i].ns);
-		if (READ(u32, &ns->ns.inum) == OBSERVER_PIDNS)
-			number = READ(u32, &pid->numbers[i].nr);
-	}
-	return number;
+	ns = READ(struct pid_namespace *, &pid->numbers[*level & 31].ns);
+	if (READ(u32, &ns->ns.inum) != OBSERVER_PIDNS)
+		return 0;
+	return READ(u32, &pid->numbers[*level & 31].nr);
 #endif
 }
 

@@ -45,7 +45,7 @@ class Exec(NamedTuple):
     ns: int
     start_ns: int
     pid: int
-    old_tid: int  # differs from pid when a thread that is no leader exec'ed
+    old_tid: int  # differs from pid when a thread that is no leader exec'ed; 0: unknown
     comm: str
 
 

@@ -45,6 +45,7 @@ GRACE_NS = 1_000_000_000
 
 UNSEEN_ZOMBIE = "no SIGCHLD was sent, and the reap came before the dying thread's last switch"
 UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
+UNSEEN_CALL = "the registers of the reaper's system call could not be read"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
 
 
@@ -163,7 +164,7 @@ class Lifecycle:
     def _take_leaders_place(self, event: Exec, comm: Optional[str]) -> None:
         """The thread that exec'ed takes the dead leader's number: de_thread(), fs/exec.c."""
         tid, pid = event.old_tid, event.pid
-        mine = self._children.pop(tid, {})
+        mine = self._children.pop(tid, {}) if tid else self._children_of(event)
         # the leader's children have been given to this thread; its last switch, which
         # would tell of it, may come after the exec
         for child in self._children.get(pid, {}).values():
@@ -182,6 +183,20 @@ class Lifecycle:
             if child.zombie_parent_tid == tid:
                 child.zombie_parent_tid = pid
             self._adopt(pid, key, child)
+
+    def _children_of(self, event: Exec) -> dict[Key, OpenLife]:
+        """All children of a process but its leader's: it has no other thread any more."""
+        found: dict[Key, OpenLife] = {}
+        for tid in [tid for tid in self._children if tid != event.pid]:
+            children = self._children[tid]
+            for key, child in list(children.items()):
+                if (child.parent_pid, child.parent_start_ns) == (event.pid, event.start_ns):
+                    found[key] = children.pop(key)
+                    if child.zombie_parent_tid == tid:
+                        child.zombie_parent_tid = event.pid
+            if not children:
+                del self._children[tid]
+        return found
 
     def _text(self, event: Text) -> None:
         life = self._open.get((event.pid, event.start_ns))
@@ -261,7 +276,10 @@ class Lifecycle:
                 life.zombie_ns = None  # it released itself: it never was to be waited for
         else:
             life.reaper = tuple.__new__(Actor, (reaper_pid, reaper_tid, comm))
-            life.reap_call = self._call(syscall, options, wait_ns, ns)
+            if syscall >= 0:
+                life.reap_call = self._call(syscall, options, wait_ns, ns)
+            else:
+                life.note_unseen("reap_call", UNSEEN_CALL)
             if flags & _BY_PARENT:
                 life.set_reaper()
             else:
@@ -275,8 +293,6 @@ class Lifecycle:
             self._end(key, life)
 
     def _call(self, syscall: int, options: int, wait_ns: int, ns: int) -> ReapCall:
-        if syscall < 0:
-            return ReapCall(None, None, None, None)
         name = self._syscalls.get(syscall) or f"syscall_{syscall}"
         if wait_ns:
             return tuple.__new__(ReapCall, (name, options, wait_ns, ns - wait_ns))

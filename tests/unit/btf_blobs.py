@@ -43,7 +43,7 @@ class Blob:
         self._types.append(struct.pack("<III", self.name(name), info, value) + tail)
         return len(self._types)
 
-    def int(self, name: str, size: int) -> int:
+    def integer(self, name: str, size: int) -> int:
         return self.add(INT, name, size, struct.pack("<I", size * 8))
 
     def pointer(self, target: int) -> int:
@@ -99,7 +99,7 @@ def of_structs(
 ) -> bytes:
     """Structs whose fields, all u64, lie at the given offsets; a dotted field is nested."""
     blob = Blob()
-    number = blob.int("unsigned long long", 8)
+    number = blob.integer("unsigned long long", 8)
     for name, fields in structs.items():
         members: list[Member] = []
         for path, offset in fields.items():

@@ -24,8 +24,8 @@ NAMES = ["task", "inner", "signal_t", "btf_trace_exit", "btf_trace_odd", "missin
 
 def example() -> bytes:
     blob = Blob()
-    number = blob.int("int", 4)
-    byte = blob.int("char", 1)
+    number = blob.integer("int", 4)
+    byte = blob.integer("char", 1)
     blob.every_kind()
     inner = blob.struct("inner", 16, [("first", number, 0), ("second", number, 64)])
     either = blob.struct("", 8, [("left", number, 0), ("right", inner, 0)], UNION)
@@ -121,7 +121,7 @@ def test_a_name_is_matched_whole() -> None:
 
 def test_a_typedef_and_a_forward_of_the_same_name_are_not_the_struct() -> None:
     blob = Blob()
-    number = blob.int("int", 4)
+    number = blob.integer("int", 4)
     blob.add(FWD, "task")
     blob.typedef("task", number)
     blob.struct("task", 32, [("task", number, 128)])
@@ -138,7 +138,7 @@ def test_arguments_of_tracepoints(btf: Btf) -> None:
 
 def test_a_longer_header_is_stepped_over() -> None:
     blob = Blob()
-    blob.struct("task", 8, [("pid", blob.int("int", 4), 0)])
+    blob.struct("task", 8, [("pid", blob.integer("int", 4), 0)])
     assert Btf(blob.bytes(header=32), ["task"]).size("task") == 8
 
 
@@ -197,12 +197,12 @@ def test_every_truncation_is_an_answer_or_a_btf_error() -> None:
                 raise AssertionError(f"cut to {length} of {len(whole)} bytes: {error!r}") from error
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_flipped_bytes_are_an_answer_or_a_btf_error(seed: int) -> None:
     whole = example()
     chance = random.Random(seed)
     with deadline(3):
-        for _ in range(60):
+        for _ in range(300):
             data = bytearray(whole)
             changes = {
                 chance.randrange(len(data)): chance.randrange(256)
@@ -257,7 +257,7 @@ def test_a_knot_is_an_answer_or_a_btf_error(knot: str) -> None:
 def test_a_kind_of_unknown_length_is_a_btf_error() -> None:
     # what follows it cannot be found: reading on would give wrong offsets in silence
     blob = Blob()
-    number = blob.int("int", 4)
+    number = blob.integer("int", 4)
     blob.add(20, "of the future", 4, struct.pack("<II", number, 7), vlen=1)
     blob.struct("task", 8, [("pid", number, 0)])
     with pytest.raises(BtfError):

@@ -256,13 +256,19 @@ def test_a_child_of_its_forkers_parent() -> None:
             ReapCall("io_uring_enter", None, None, None),
         ),
         ({"syscall": 999, "wait_ns": 0, "options": -1}, ReapCall("syscall_999", None, None, None)),
-        ({"syscall": -1, "wait_ns": 0, "options": -1}, ReapCall(None, None, None, None)),
     ],
-    ids=["wait4", "waitid", "wait not seen", "io_uring", "no name", "no call"],
+    ids=["wait4", "waitid", "wait not seen", "io_uring", "no name"],
 )
 def test_the_call_of_the_reap(given: dict[str, int], call: ReapCall) -> None:
     events = [*plain(100, P)[:3], reap(700, P, **given)]
     assert life_of(events, P).reap_call == call
+
+
+def test_the_call_of_a_reap_that_cannot_be_read() -> None:
+    unread = reap(700, P, syscall=-1, wait_ns=0, options=-1)
+    life = life_of([*plain(100, P)[:3], unread], P)
+    assert life.reap_call is None
+    assert "registers" in life.unseen["reap_call"]
 
 
 def test_a_process_that_was_freed_without_a_reap() -> None:

@@ -202,6 +202,7 @@ def test_one_loss_is_told(index: int) -> None:
         assert victim.state is (State.RUNNING if lost.pid == D else State.ZOMBIE)
     elif isinstance(lost, Exec):
         assert changed <= {"execs", "argv"}
+        assert victim.unseen["exec"]
         assert_no_mixture(victim)
     elif isinstance(lost, Text):
         assert changed <= {"execs", "argv", "argv_cut"}

@@ -7,6 +7,7 @@ import os
 import platform
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Optional
 
@@ -111,16 +112,30 @@ def ask_kernel(btf: Optional[Btf]) -> Kernel:
     return Kernel(btf, find_functions(REAP_FUNCTIONS), tracefs())
 
 
+def own_cgroup() -> Optional[int]:
+    """Id of this process's cgroup in the unified hierarchy; None if it cannot be found out."""
+    root = _cgroup_root()
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        number, _, path = line.split(":", 2)
+        if number == "0" and root is not None:
+            with suppress(OSError):
+                return os.stat(f"{root}{path}").st_ino
+    return None
+
+
+def _cgroup_root() -> Optional[Path]:
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, where, kind, *_ = line.split()
+        if kind == "cgroup2":
+            return Path(where)
+    return None
+
+
 class Cgroups:
     """Ids of the unified hierarchy -> paths: a directory's inode number is its id."""
 
     def __init__(self) -> None:
-        self._root: Optional[Path] = None
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            _, where, kind, *_ = line.split()
-            if kind == "cgroup2":
-                self._root = Path(where)
-                break
+        self._root = _cgroup_root()
         self._paths: dict[int, Optional[str]] = {}
 
     def path(self, number: int) -> Optional[str]:

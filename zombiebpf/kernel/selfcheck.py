@@ -8,8 +8,10 @@ otherwise is silent, cannot pass.
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import os
+import platform
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -40,10 +42,16 @@ _CURE = (
 )
 
 
+# of the two processes whose wait status does not come from exit_group() alone
+_LONE_STATUS, _GROUP_STATUS = 41, 42
+_SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # ends one thread
+
+
 class _Truth(NamedTuple):
     """What this process knows itself of the trial."""
 
     pid: int
+    statuses: Mapping[int, int]  # of further processes: PID -> exit status
     fork: tuple[int, int]  # CLOCK_MONOTONIC before and after, ns
     zombie: tuple[int, int]
     reap: tuple[int, int]
@@ -62,8 +70,7 @@ def prove(observer: Observer) -> bool:
     wrong = [each for each in _compare(observer.choices_names(), truth, lives) if each]
     if wrong:
         raise ZombiebpfError(f"the probes do not tell the truth here: {wrong[0]}", _CURE)
-    call = lives[truth.pid].reap_call
-    return call is not None and call.syscall is not None
+    return lives[truth.pid].reap_call is not None
 
 
 def _trial(observer: Observer) -> _Truth:
@@ -81,6 +88,7 @@ def _trial(observer: Observer) -> _Truth:
                 ],
             )
             after = time.monotonic_ns()
+            statuses = _odd_exits()
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         dead = time.monotonic_ns()
         ticks = _start_ticks(pid)
@@ -91,12 +99,40 @@ def _trial(observer: Observer) -> _Truth:
         os.close(writing)
         os.close(reading)
     assert os.waitstatus_to_exitcode(status) == _STATUS
-    return _Truth(pid, (before, after), (before, dead), (reap, reaped), ticks, ("wait4", 0))
+    return _Truth(
+        pid, statuses, (before, after), (before, dead), (reap, reaped), ticks, ("wait4", 0)
+    )
+
+
+def _odd_exits() -> dict[int, int]:
+    """Processes that end otherwise than by exit_group() of a single thread."""
+    number = _SYS_EXIT.get(platform.machine())
+    if number is None:
+        return {}
+    libc = ctypes.CDLL(None)
+    statuses = {}
+    for thread, status in (False, _LONE_STATUS), (True, _GROUP_STATUS):
+        pid = os.fork()
+        if pid == 0:
+            if thread:
+                _thread.start_new_thread(_end_after_leader, (status,))
+            libc.syscall(number, _LONE_STATUS)  # this thread's end, without exit_group()
+            os._exit(1)
+        os.waitpid(pid, 0)
+        statuses[pid] = status
+    return statuses
+
+
+def _end_after_leader(status: int) -> None:
+    leader = os.getpid()
+    while Path(f"/proc/self/task/{leader}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        os.sched_yield()
+    os._exit(status)
 
 
 def _collect(observer: Observer) -> dict[int, Life]:
     """The lives of both processes; the orphan, now ours, is reaped here."""
-    lifecycle = Lifecycle(machine.syscall_names(), grace_ns=0)
+    lifecycle = Lifecycle(machine.syscall_names(), cgroup_path=str, grace_ns=0)
     lives: list[Life] = []
     deadline = time.monotonic() + _PATIENCE_S
     events: list[Event] = observer.read()
@@ -135,7 +171,12 @@ def _compare(hooks: Mapping[str, str], truth: _Truth, lives: Mapping[int, Life])
     if life is None:
         yield f"the fork of PID {truth.pid} was not seen"
         return
-    yield _equal("forker", life.forker and life.forker[:2], (me, tid))
+    yield _equal("forker", life.forker, (me, tid, _own_comm()))
+    yield _equal("comm", life.comm, os.path.basename(_SHELL))
+    yield _equal("PID namespace", life.pidns, (os.stat("/proc/self/ns/pid").st_ino, truth.pid))
+    cgroup = machine.own_cgroup()
+    if cgroup is not None:
+        yield _equal("cgroup", life.cgroup, str(cgroup))
     yield _within("fork", life.fork_ns, truth.fork)
     yield _equal("program", life.execs and life.execs[-1].filename, _SHELL)
     yield _equal("argv", life.argv, _ARGV)
@@ -146,8 +187,14 @@ def _compare(hooks: Mapping[str, str], truth: _Truth, lives: Mapping[int, Life])
     yield _within("zombie", life.zombie_ns, truth.zombie)
     if not life.exit_ns or not life.zombie_ns or life.exit_ns > life.zombie_ns:
         yield f"exit at {life.exit_ns} and zombie at {life.zombie_ns} are not in order"
+    if not life.zombie_exact:
+        yield "the signal that tells of a zombie was not seen"
+    for pid, status in truth.statuses.items():
+        yield _equal("exit status", lives[pid].exit_status if pid in lives else None, status)
     yield from _compare_reap(hooks, truth, life, (me, tid))
-    orphans = [other for other in lives.values() if other.pid != truth.pid]
+    orphans = [
+        other for pid, other in lives.items() if pid != truth.pid and pid not in truth.statuses
+    ]
     yield _equal("number of orphans", len(orphans), 1)
     for orphan in orphans:
         yield _equal("orphan's forker", orphan.forker and orphan.forker.pid, truth.pid)
@@ -171,12 +218,16 @@ def _compare_reap(
     yield _equal("reaper", life.reaper and life.reaper[:2], me)
     yield _equal("reaped by", life.reaped_by, ReapedBy.PARENT)
     call = life.reap_call
-    if call is not None and call.syscall is not None:
+    if call is not None:
         yield _equal("call of the reap", (call.syscall, call.options), truth.waits)
 
 
 def _equal(what: str, seen: object, true: object) -> str:
     return "" if seen == true else f"{what}: the probes said {seen!r}, true is {true!r}"
+
+
+def _own_comm() -> str:
+    return os.fsdecode(Path("/proc/thread-self/comm").read_bytes()).rstrip("\n")
 
 
 def _within(what: str, seen: Optional[int], bounds: tuple[int, int]) -> str:

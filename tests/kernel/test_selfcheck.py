@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The self-check: every hook proves itself, and no wrong layout does."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from typing import Optional
+
+import pytest
+
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.kernel import layout, selfcheck
+from zombiebpf.kernel.btf import Btf, Field
+from zombiebpf.kernel.observer import Observer
+
+# bcc 0.26 warns of each str that is given for bytes
+pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")
+
+PR_GET_CHILD_SUBREAPER = 37
+
+# Field -> how far it is moved, in bytes. 8 as a rule; 64 where the neighbour 8 bytes on
+# has the same value in a plain process, so that nothing told would be wrong: the words
+# behind real_parent, children.next, mm, arg_end and filename are parent, children.prev,
+# active_mm, env_start and interp.
+# task_struct.exit_code and signal_struct.flags are not among them: from Linux 6.0 on every
+# status comes from group_exit_code, so a wrong place of these two tells nothing wrong.
+MOVES = {
+    "task_struct.pid": 8,
+    "task_struct.tgid": 8,
+    "task_struct.start_boottime": 8,
+    "task_struct.exit_state": 8,
+    "task_struct.real_parent": 64,
+    "task_struct.group_leader": 8,
+    "task_struct.children": 64,
+    "task_struct.sibling": 8,
+    "task_struct.signal": 8,
+    "task_struct.sighand": 8,
+    "task_struct.mm": 64,
+    "task_struct.comm": 8,
+    "signal_struct.nr_threads": 8,
+    "signal_struct.group_exit_code": 8,
+    "kernel_siginfo.si_code": 8,
+    "mm_struct.arg_start": 8,
+    "mm_struct.arg_end": 64,
+    "linux_binprm.filename": 64,
+    "kernfs_node.id": 8,
+    "pid_namespace.ns.inum": 8,
+    "upid.nr": 8,
+}
+
+
+class Moved(Btf):
+    """The running kernel's types, but for one field."""
+
+    def __init__(self, btf: Btf, name: str, move: int) -> None:
+        self._btf = btf
+        self._name = name
+        self._move = move
+
+    def field(self, owner: str, path: str) -> Optional[Field]:
+        found = self._btf.field(owner, path)
+        if found is not None and f"{owner}.{path}" == self._name:
+            return found._replace(offset=found.offset + self._move)
+        return found
+
+    def size(self, owner: str) -> Optional[int]:
+        return self._btf.size(owner)
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_wrong_layout_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = layout.from_btf
+    used = []
+
+    def wrong(btf: Btf) -> layout.Layout:
+        made = real(Moved(btf, name, MOVES[name]))
+        used.append(made.c != real(btf).c)
+        return made
+
+    monkeypatch.setattr(layout, "from_btf", wrong)
+    monkeypatch.setattr(selfcheck, "_PATIENCE_S", 0.5)  # what does not come by then never does
+    observer = Observer()
+    with pytest.raises(ZombiebpfError) as raised, observer:
+        pass
+    assert used == [True]
+    assert "\n" not in str(raised.value)
+    assert raised.value.cure
+
+
+@pytest.mark.parametrize(
+    "forced",
+    [
+        {},
+        {"reap": "sched_process_free"},
+        {"zombie": "signal_generate", "reparent": "signal_generate"},
+        {"zombie": "signal_generate", "reparent": "signal_generate", "reap": "sched_process_free"},
+    ],
+    ids=lambda forced: " ".join(f"{fact}={name}" for fact, name in forced.items()) or "best",
+)
+def test_each_hook_proves_itself(forced: Mapping[str, str]) -> None:
+    with Observer(forced) as observer:
+        chosen = observer.choices_names()
+        assert {fact: chosen[fact] for fact in forced} == forced
+        assert set(observer.lost().values()) == {0}
+        assert observer.read() == []  # the trial's own events are not the user's
+
+
+def kept() -> tuple[object, ...]:
+    """What an observer could leave in this process."""
+    subreaper = ctypes.c_int(-1)
+    ctypes.CDLL(None).prctl(PR_GET_CHILD_SUBREAPER, ctypes.byref(subreaper), 0, 0, 0)
+    with open(f"/proc/self/task/{os.getpid()}/children") as children:
+        return (
+            sorted(os.listdir("/proc/self/fd")),
+            dict(os.environ),
+            subreaper.value,
+            children.read(),
+        )
+
+
+def test_nothing_of_it_stays() -> None:
+    with Observer():
+        pass  # what bcc opens once and for all is open now
+    before = kept()
+    with Observer():
+        pass
+    assert kept() == before

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The vocabulary keeps its promises."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from zombiebpf import events
+from zombiebpf.events import Event, ReapFlags, TextKind, ZombieHook
+from zombiebpf.lifecycle import Lifecycle
+
+KINDS: tuple[Any, ...] = get_args(Event)
+
+
+def test_all_of_them_are_events() -> None:
+    declared = {
+        each for each in vars(events).values() if isinstance(each, type) and issubclass(each, tuple)
+    }
+    assert set(KINDS) == declared
+    assert len(KINDS) == 9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_begins_with_when_and_who(kind: Any) -> None:
+    assert kind._fields[:3] == ("ns", "start_ns", "pid")
+    assert kind.__doc__
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_is_immutable_and_hashable(kind: Any) -> None:
+    event = kind(*range(len(kind._fields)))
+    with pytest.raises(AttributeError):
+        event.ns = 1
+    assert {event: 1}[kind(*range(len(kind._fields)))] == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_state_machine_takes_each(kind: Any) -> None:
+    event = kind(*range(len(kind._fields)))
+    assert isinstance(Lifecycle({}).feed([event]), list)
+
+
+def test_what_the_kernels_numbers_mean() -> None:
+    # probes/wire.h; test_wire_records.py compares them
+    assert (ZombieHook.SIGNAL_GENERATE, ZombieHook.SCHED_SWITCH) == (0, 1)
+    assert (TextKind.FILENAME, TextKind.ARGV) == (1, 2)
+    assert (ReapFlags.EXITING, ReapFlags.BY_PARENT) == (1, 2)
