@@ -11,9 +11,7 @@ static __always_inline bool is_seed(struct task_struct *task)
 	int index = 0;
 	u32 *seed = seeds.lookup(&index);
 #if OBSERVER_PIDNS != 0
-	struct task_struct *leader =
-		READ(struct task_struct *, &task->group_leader);
-	struct pid *pid = READ(struct pid *, &leader->thread_pid);
+	struct pid *pid = process_pid(task);
 	u32 deepest;
 #endif
 

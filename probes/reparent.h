@@ -103,9 +103,7 @@ static __always_inline void send_reparent(struct task_struct *task, u32 exact)
 		bpf_probe_read_kernel(&record.reparent.adopter_comm,
 				      sizeof(record.reparent.adopter_comm),
 				      &adopter->comm);
-		if (pidns_of(READ(struct task_struct *, &adopter->group_leader),
-			     &number) &&
-		    number == 1)
+		if (pidns_of(adopter, &number) && number == 1)
 			record.reparent.flags |= ZB_REPARENT_INIT;
 		tgid = READ(u32, &adopter->tgid);
 		if (tgid == READ(u32, &task->tgid))

@@ -16,6 +16,7 @@
 /* A raw tracepoint's program; the loader attaches on_NAME to NAME. */
 #define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 
+#define PIDTYPE_TGID 1 /* include/linux/pid_types.h */
 #define EXIT_ZOMBIE 0x00000020
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 
@@ -88,15 +89,21 @@ static __always_inline void send(struct zb_record *record)
 		count_lost(ZB_LOST_RING_FULL);
 }
 
-/* The number of one thread in the observer's PID namespace. */
-static __always_inline u32 visible_tid(struct task_struct *task)
+/* A process's struct pid: not its leader's, which an exec by another thread changes. */
+static __always_inline struct pid *process_pid(struct task_struct *task)
 {
-#if OBSERVER_PIDNS == 0
-	return READ(u32, &task->pid);
-#else
+	struct signal_struct *signal =
+		READ(struct signal_struct *, &task->signal);
+
+	return READ(struct pid *, &signal->pids[PIDTYPE_TGID]);
+}
+
+#if OBSERVER_PIDNS != 0
+/* A number as the observer's PID namespace has it; 0 where it cannot see the process. */
+static __always_inline u32 translate(struct pid *pid)
+{
 	int index = 1;
 	u32 *level = seeds.lookup(&index);
-	struct pid *pid = READ(struct pid *, &task->thread_pid);
 	struct pid_namespace *ns;
 
 	if (!level || !pid || *level > READ(u32, &pid->level))
@@ -105,12 +112,21 @@ static __always_inline u32 visible_tid(struct task_struct *task)
 	if (READ(u32, &ns->ns.inum) != OBSERVER_PIDNS)
 		return 0;
 	return READ(u32, &pid->numbers[*level & 31].nr);
+}
+#define VISIBLE(number, pid) translate(pid)
+#else
+#define VISIBLE(number, pid) (number)
 #endif
+
+static __always_inline u32 visible_tid(struct task_struct *task)
+{
+	return VISIBLE(READ(u32, &task->pid),
+		       READ(struct pid *, &task->thread_pid));
 }
 
 static __always_inline u32 visible_pid(struct task_struct *task)
 {
-	return visible_tid(READ(struct task_struct *, &task->group_leader));
+	return VISIBLE(READ(u32, &task->tgid), process_pid(task));
 }
 
 static __always_inline u64 start_of(struct task_struct *task)
@@ -143,10 +159,11 @@ static __always_inline u32 wait_status(struct task_struct *leader)
 	return READ(u32, &leader->exit_code);
 }
 
+/* The innermost PID namespace of a process, and its number there. */
 static __always_inline struct pid_namespace *pidns_of(struct task_struct *task,
 						      u32 *number)
 {
-	struct pid *pid = READ(struct pid *, &task->thread_pid);
+	struct pid *pid = process_pid(task);
 	u32 level;
 
 	if (!pid)

@@ -30,6 +30,7 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
         "nr_threads": "int",
         "flags": "u32",
         "group_exit_code": "int",
+        "pids": "struct pid *[4]",
     },
     "task_struct": {
         "pid": "int",

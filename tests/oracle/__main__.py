@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python tests/oracle` and `python -m tests.oracle` are the same: see run.py.
+
+The modules here import each other by their bare names, because the workload, which must not need
+anything, is one of them and runs as a script.
+"""
+
+import importlib
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+if __name__ == "__main__":
+    sys.exit(importlib.import_module("run").main())

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A second oracle: bpftrace reads from the dying task what ftrace's events do not carry."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple, Optional
+
+# wait_task_zombie() chooses between the same two codes; 4 is SIGNAL_GROUP_EXIT.
+SCRIPT = """
+BEGIN { printf("ready\\n"); }
+tracepoint:sched:sched_process_exit
+{
+    $p = (struct task_struct *)curtask;
+    if ($p->signal->live.counter == 0) {
+        $code = $p->group_leader->exit_code;
+        if ($p->signal->flags & 4) {
+            $code = $p->signal->group_exit_code;
+        }
+        printf("x %llu %d %d %d\\n", nsecs, $p->tgid,
+               $p->group_leader->real_parent->tgid, $code);
+    }
+}
+"""
+
+
+class Death(NamedTuple):
+    """The last thread of `pid` exited at `ns` (CLOCK_MONOTONIC, within microseconds)."""
+
+    ns: int
+    pid: int
+    parent: int  # real_parent's PID at that instant
+    status: int  # the wait(2) word
+
+
+class Watch:
+    """A context: bpftrace runs in it. RuntimeError if it does not start or loses events."""
+
+    def __enter__(self) -> Watch:
+        self._directory = tempfile.TemporaryDirectory()
+        self._output = Path(self._directory.name) / "output"
+        self._errors = Path(self._directory.name) / "errors"
+        with self._output.open("wb") as output, self._errors.open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["bpftrace", "-B", "line", "-e", SCRIPT],
+                stdout=output,
+                stderr=errors,
+                env={**os.environ, "BPFTRACE_PERF_RB_PAGES": "256"},
+            )
+        deadline = time.monotonic() + 60
+        while "ready" not in self._output.read_text():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self._stop()
+                raise RuntimeError(f"bpftrace does not start: {self._errors.read_text()}")
+            time.sleep(0.05)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self._stop()
+        self._directory.cleanup()
+
+    def _stop(self) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.wait()
+
+    def stop(self) -> list[Death]:
+        """Stop; all deaths of the machine meanwhile."""
+        self._stop()
+        both = self._output.read_text() + self._errors.read_text()
+        if "Lost " in both:
+            raise RuntimeError("bpftrace lost events: " + self._errors.read_text())
+        # bpftrace's nsecs is CLOCK_BOOTTIME where the kernel has it; they differ by suspends only.
+        offset = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.monotonic_ns()
+        deaths = []
+        for line in self._output.read_text().splitlines():
+            if line.startswith("x "):
+                ns, pid, parent, status = map(int, line.split()[1:])
+                deaths.append(Death(ns - offset, pid, parent, status))
+        return deaths
