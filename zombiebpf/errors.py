@@ -11,6 +11,7 @@ EXIT_FAILURE = 70  # sysexits.h EX_SOFTWARE: we failed, not what was observed
 EXIT_PRIVILEGE = 77  # sysexits.h EX_NOPERM
 EXIT_NOT_EXECUTABLE = 126  # as env(1) and the shell have it
 EXIT_NOT_FOUND = 127
+EXIT_SIGNAL = 128  # + the signal's number, as the shell has it
 
 
 class ZombiebpfError(Exception):
@@ -45,3 +46,14 @@ class CommandError(ZombiebpfError):
     def __init__(self, what: str, exit_code: int) -> None:
         super().__init__(what)
         self.exit_code = exit_code
+
+
+class Interrupted(BaseException):
+    """A signal asked zombiebpf itself to end: while it starts, or while it reports.
+
+    No Exception, so that nothing takes it for a failure.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.exit_code = EXIT_SIGNAL + number

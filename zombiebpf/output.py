@@ -3,91 +3,198 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import functools
 import io
 import os
+import re
+import select
+import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Optional, TextIO
+from typing import Any, Callable, Optional, TextIO
 
 from zombiebpf.analysis import Analysis
 from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.reports import FORMATS, text_options
+from zombiebpf.reports import FORMATS, TextOptions, text_options
+
+Writer = Callable[[TextIO, TextOptions], None]
+
+_NAMED = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_NUMBERED = re.compile(r"(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
+
+# A file that can be written but not replaced: in a directory that is read-only,
+# or the file itself mounted, as containers do.
+_IN_PLACE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY)
 
 
 class Output:
-    """`path` None means `stream`. UsageError at once if `path` cannot be written."""
+    """`path` None means `stream`, `-` standard output.
 
-    def __init__(self, path: Optional[Path], stream: TextIO) -> None:
-        self._path = path
+    UsageError at once if `path` cannot be written. A path that names one of our
+    descriptors is held open, because run() gives those away.
+    """
+
+    def __init__(self, path: Optional[str], stream: TextIO) -> None:
+        self._name = path or "standard error"
+        self._path: Optional[Path] = None
+        self._held: Optional[TextIO] = None
         self._stream = stream
-        if path is not None:
-            _require_writable(path)
+        if path is None:
+            return
+        number = _descriptor(path)
+        if number is not None:
+            self._held = _hold(path, number)
+        else:
+            self._path = _require_writable(path)
 
     def write(self, analysis: Analysis, format_: str) -> None:
-        """Write the report.
+        """Write the report, once.
 
         When the file cannot be written after all (disk full), the report goes to
-        the stream, so that it is not lost, and ZombiebpfError says so.
+        `stream`, so that it is not lost, and ZombiebpfError says so.
+        BrokenPipeError when nobody reads it any more.
         """
-        report = FORMATS[format_]
-        if self._path is None:
-            report(analysis, self._stream, text_options(self._stream, os.environ))
-            self._stream.flush()
-            return
-        buffer = io.StringIO()
-        report(analysis, buffer, text_options(buffer, os.environ))
-        data = buffer.getvalue().encode("utf-8", "backslashreplace")
+        self.write_by(functools.partial(FORMATS[format_], analysis), format_ == "text")
+
+    def write_by(self, report: Writer, for_people: bool) -> None:
+        """The same for what `report` writes; only people get a stream's own encoding."""
         try:
-            _write_whole(self._path, data)
+            if self._path is not None:
+                _write_file(report, for_people, self._path)
+            elif self._held is not None:
+                with self._held as held:
+                    _write_stream(report, for_people, held)
+            else:
+                _write_stream(report, for_people, self._stream)
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            self._stream.write(buffer.getvalue())
-            self._stream.flush()
-            raise ZombiebpfError(
-                f"{self._path}: {error.strerror}; the report stands above instead"
-            ) from None
+            raise self._rescue(report, for_people, str(error.strerror)) from None
+
+    def _rescue(self, report: Writer, for_people: bool, problem: str) -> ZombiebpfError:
+        where = "there is no report"
+        if self._path is not None or self._held is not None:
+            with suppress(OSError):
+                _write_stream(report, for_people, self._stream)
+                where = "the report stands above instead"
+        return ZombiebpfError(f"{self._name}: {problem}; {where}")
 
 
-def _is_special(path: Path) -> bool:
-    """/dev/stdout, a FIFO, a terminal: written in place."""
-    return path.exists() and not path.is_file()
+class _Patient(io.FileIO):
+    """A command may have left its terminal non-blocking: then wait until it takes more."""
+
+    def write(self, data: Any) -> int:
+        while True:
+            written: Optional[int] = super().write(data)
+            if written is not None:
+                return written
+            poll = select.poll()
+            poll.register(self, select.POLLOUT)
+            poll.poll()
 
 
-def _require_writable(path: Path) -> None:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory")
-    directory = path.parent
-    if not directory.is_dir():
-        raise UsageError(f"{path}: no directory {directory}")
-    place = path if path.exists() else directory
-    if not os.access(place, os.W_OK):
-        raise UsageError(f"{path}: cannot be written")
+def _descriptor(path: str) -> Optional[int]:
+    """Which of our descriptors the path is another name for."""
+    if path in _NAMED:
+        return _NAMED[path]
+    found = _NUMBERED.fullmatch(path)
+    return int(found[1]) if found else None
 
 
-def _write_whole(path: Path, data: bytes) -> None:
-    if _is_special(path):
-        with path.open("wb") as file:
-            file.write(data)
-        return
-    target = Path(os.path.realpath(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+def _hold(path: str, number: int) -> TextIO:
+    """A copy of the descriptor that no command inherits; it shares the position in a file."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            _give_back(file.fileno(), target)
-        os.replace(name, target)
+        mode = fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE
+        copy = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, 3)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from None
+    if mode == os.O_RDONLY:
+        raise UsageError(f"{path}: is open for reading only")
+    encoding = getattr(sys.stdout, "encoding", None)
+    return io.TextIOWrapper(io.BufferedWriter(_Patient(copy, "w")), encoding=encoding)
+
+
+def _require_writable(name: str) -> Path:
+    """Find out by trying, as far as that leaves no trace: root may not write everything."""
+    try:
+        path = Path(os.path.realpath(name))
+        if os.path.isdir(path):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if os.path.exists(path):
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            descriptor, probe = _temporary(path)
+            os.close(descriptor)
+            os.unlink(probe)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # there may be room by then
+            raise UsageError(
+                f"{name}: cannot be written: {error.strerror}", "choose another file for --report"
+            ) from None
+    return path
+
+
+def _write_stream(report: Writer, for_people: bool, stream: TextIO) -> None:
+    """To the stream's descriptor, patiently; only people get its own encoding."""
+    stream.flush()
+    options = text_options(stream, os.environ)
+    encoding = stream.encoding if for_people else "utf-8"
+    raw = _Patient(stream.fileno(), "w", closefd=False)
+    with io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=encoding, errors="backslashreplace"
+    ) as file:
+        report(file, options)
+
+
+def _write_file(report: Writer, for_people: bool, path: Path) -> None:
+    """A device or a FIFO is written in place, a file is replaced when it is whole."""
+    if path.exists() and not path.is_file():
+        _fill(report, for_people, os.open(path, os.O_WRONLY))
+        return
+    try:
+        descriptor, name = _temporary(path)
+    except OSError as error:
+        if error.errno in _IN_PLACE and path.exists():
+            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC))
+            return
+        raise
+    try:
+        _give_back(descriptor, path)
+        _fill(report, for_people, descriptor)
+        try:
+            os.replace(name, path)
+        except OSError as error:
+            if error.errno not in _IN_PLACE:
+                raise
+            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC))
+            os.unlink(name)
     except BaseException:
         with suppress(OSError):
             os.unlink(name)
         raise
 
 
-def _give_back(descriptor: int, target: Path) -> None:
-    """Under sudo a file in the user's directory is the user's; else like a plain open()."""
+def _temporary(path: Path) -> tuple[int, str]:
+    return tempfile.mkstemp(prefix=f".{path.name[:200]}.", dir=path.parent)
+
+
+def _fill(report: Writer, for_people: bool, descriptor: int) -> None:
+    """Write the report and close the descriptor."""
+    with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+        report(file, text_options(file, os.environ))
+
+
+def _give_back(descriptor: int, path: Path) -> None:
+    """A file keeps its owner and mode; a new one in the directory of sudo's caller is his."""
     umask = os.umask(0)
     os.umask(umask)
-    os.fchmod(descriptor, target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~umask)
-    if os.geteuid() == 0 and "SUDO_UID" in os.environ:
-        owner = target.parent.stat()
-        if owner.st_uid == int(os.environ["SUDO_UID"]):
+    old = path.stat() if path.exists() else None
+    owner = old or path.parent.stat()
+    with suppress(OSError):  # not root's process
+        if old is not None or str(owner.st_uid) == os.environ.get("SUDO_UID"):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    os.fchmod(descriptor, old.st_mode & 0o777 if old else 0o666 & ~umask)

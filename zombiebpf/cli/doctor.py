@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import click
 
+import zombiebpf
+from zombiebpf.cli.options import HELP_SETTINGS, leave_deleted_directory, print_lines
 from zombiebpf.kernel.diagnosis import Diagnosis, diagnose
 
 EPILOG = """\b
@@ -20,30 +22,33 @@ Exits with 0 when all that is needed is there, 77 without privilege, 70 otherwis
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
 @click.option(
     "--format",
     "format_",
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
+    help="How to print it.",
 )
 def doctor(format_: str) -> None:
     """Say what this machine offers an observer, and the cure for what is missing.
 
     It attaches the probes for a moment and checks what they tell against a process of its own.
     """
+    leave_deleted_directory()
     diagnosis = diagnose()
     if format_ == "json":
-        click.echo(json.dumps(_document(diagnosis), indent=2))
+        print_lines([json.dumps(_document(diagnosis), indent=2)])
     else:
-        for line in _lines(diagnosis):
-            click.echo(line)
+        print_lines(_lines(diagnosis))
     sys.exit(diagnosis.exit_code)
 
 
 def _document(diagnosis: Diagnosis) -> dict[str, object]:
     return {
+        "schema": "zombiebpf-doctor/1",
+        "version": zombiebpf.__version__,
         "ok": diagnosis.exit_code == 0,
         "checks": [check._asdict() for check in diagnosis.checks],
         "hooks": [hook._asdict() for hook in diagnosis.hooks],

@@ -3,36 +3,35 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
-from pathlib import Path
 from typing import Optional
 
 import click
 
-from zombiebpf import command
-from zombiebpf.cli.options import parse_hooks
+from zombiebpf.cli.options import HELP_SETTINGS, leave_deleted_directory, parse_hooks, seconds
+from zombiebpf.command import require_program
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.inheritance import Inheritance
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.observe import CommandRun
 from zombiebpf.output import Output
 from zombiebpf.reports import FORMATS
+from zombiebpf.user import choose_user, environment_of
 
 EPILOG = """\b
 Examples:
   sudo zombiebpf run -- python3 app.py
   sudo zombiebpf run --format json --report lives.json -- ./workers.sh 8
-  sudo zombiebpf run --linger 30 -u root -- systemd-notify --ready
+  sudo zombiebpf run --linger 30 -u www-data -- ./daemonize
+  sudo env "PATH=$PATH" zombiebpf run -- python3 app.py   # sudo changes PATH
 
-Exits as CMD does: its status, or 128+N if signal N killed it; 126 and 127 if CMD
-cannot be executed or found; 2, 70 and 77 as in `zombiebpf --help`.
+Exits as CMD does: with its status, or 128+N if signal N killed it; 126 and 127 if CMD
+cannot be executed or found; 2, 70 and 77 as in `zombiebpf --help`. It is 70 also when
+CMD has run but its report could not be made or written where it was asked for.
 """
 
 
-@click.command(
-    epilog=EPILOG,
-    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
-)
+@click.command(epilog=EPILOG, context_settings={**HELP_SETTINGS, "allow_interspersed_args": False})
 @click.option(
     "-u", "--user", metavar="NAME", help="Run CMD as this user. Under sudo, default: you."
 )
@@ -46,15 +45,13 @@ cannot be executed or found; 2, 70 and 77 as in `zombiebpf --help`.
 )
 @click.option(
     "--report",
-    "report",
     metavar="FILE",
-    type=click.Path(path_type=Path),
-    help="Write the report to FILE.  [default: stderr, so that stdout stays CMD's]",
+    help="Write the report to FILE, - for stdout.  [default: stderr, so that stdout stays CMD's]",
 )
 @click.option(
     "--linger",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=seconds,
     default=2.0,
     show_default=True,
     help="How long to follow what CMD left behind, at the most. Ctrl-C ends it sooner.",
@@ -67,11 +64,13 @@ cannot be executed or found; 2, 70 and 77 as in `zombiebpf --help`.
     help="Take FACT from another hook than the best; `zombiebpf doctor` lists them.",
 )
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.pass_obj
 def run(
+    inherited: Inheritance,
     cmd: tuple[str, ...],
     user: Optional[str],
     format_: str,
-    report: Optional[Path],
+    report: Optional[str],
     linger: float,
     hooks: tuple[str, ...],
 ) -> None:
@@ -80,15 +79,20 @@ def run(
     CMD runs as without us: its terminal, signals, environment and exit status are its own;
     under sudo it runs as the user who called sudo. The report comes when it has ended.
     """
-    signals = command.Signals.inherited()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, CMD would be reaped unseen
     forced = parse_hooks(hooks)
-    whom = command.user_named(user) if user else command.invoking_user(os.environ)
-    environ = command.environment_of(whom, os.environ)
-    program = command.find_program(cmd[0], environ)
+    whom = choose_user(user, inherited.environ)
+    environ = environment_of(whom, inherited.environ)
+    require_program(cmd[0], environ)
     output = Output(report, sys.stderr)
+    leave_deleted_directory()
     with Observer(forced) as observer:
-        observed = CommandRun(observer, signals)
-        analysis = observed.run(cmd, program, whom, environ, linger)
-    output.write(analysis, format_)
+        observed = CommandRun(observer, inherited)
+        analysis = observed.run(cmd, whom, environ, linger)
+    try:
+        output.write(analysis, format_)
+    except BrokenPipeError:
+        pass  # nobody wants the rest of the report: no failure
+    except ZombiebpfError as error:
+        error.what += f"; CMD itself exited with {observed.exit_code}"
+        raise
     sys.exit(observed.exit_code)

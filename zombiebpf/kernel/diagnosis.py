@@ -22,6 +22,7 @@ class Check(NamedTuple):
     found: str
     cure: Optional[str] = None
     needed: bool = True
+    privilege: bool = False  # it is privilege that is missing
 
 
 class Hook(NamedTuple):
@@ -73,6 +74,7 @@ def _privileges() -> Check:
         False,
         f"uid {os.geteuid()} without CAP_BPF and CAP_PERFMON",
         "run it with sudo; in a container, a privileged one",
+        privilege=True,
     )
 
 
@@ -185,13 +187,13 @@ def _proof(missing: list[Check]) -> Check:
                 f"were; the system call of a reap {call}; {took:.2f} s with compiling",
             )
     except PrivilegeError as error:
-        return Check("privileges", False, error.what, error.cure)
+        return Check(name, False, error.what, error.cure, privilege=True)
     except ZombiebpfError as error:
         return Check(name, False, error.what, error.cure)
 
 
 def _exit_code(checks: list[Check]) -> int:
     failed = [check for check in checks if check.needed and not check.ok]
-    if any(check.name == "privileges" for check in failed):
+    if any(check.privilege for check in failed):
         return EXIT_PRIVILEGE
     return EXIT_FAILURE if failed else 0

@@ -11,7 +11,9 @@ import glob
 import importlib.util
 import os
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -38,7 +40,8 @@ def _candidates() -> Iterator[Path]:
         for place in sorted(glob.glob(pattern), reverse=True):
             yield Path(place)
     for place in sys.path:
-        yield Path(place or ".")
+        if os.path.isabs(place):  # never from where root happens to stand
+            yield Path(place)
 
 
 def find_bcc() -> Path:
@@ -65,11 +68,25 @@ def import_bcc() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules["bcc"] = module
     try:
-        spec.loader.exec_module(module)
+        with _quietly():
+            spec.loader.exec_module(module)
     except Exception as error:  # whatever an old bcc raises in a new Python
         del sys.modules["bcc"]
         raise ZombiebpfError(f"bcc in {package} does not import: {error}", _CURE) from None
     return module
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """An old bcc makes a new Python warn; and the distribution's directories stay as they are."""
+    before = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def bcc_version() -> str:

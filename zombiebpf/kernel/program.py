@@ -7,9 +7,9 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Optional
 
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import headers
@@ -33,8 +33,15 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCE = "BCC_KERNEL_SOURCE"
 
 _REFUSED = (
-    "the kernel or a security policy refuses BPF: run with sudo on the host, in a container add "
-    "CAP_BPF, CAP_PERFMON and CAP_SYS_RESOURCE; `zombiebpf doctor` says more"
+    "a policy forbids BPF here (container, seccomp, lockdown): run it with sudo on the host, or "
+    "in a privileged container; `zombiebpf doctor` says more"
+)
+_UNKNOWN = "this kernel or this bcc is none that zombiebpf knows: report it with `zombiebpf doctor`"
+_NO_MEMORY = "raise the memory limit of this cgroup or machine"
+
+# Lines of the verifier's log that do not say what is wrong: instructions, states, counts.
+_NO_VERDICT = re.compile(
+    r"\s*$|bpf: |libbpf: |processed |(cur|old) state|from \d+|\d+: |R\d+|[;:]|last_idx|mark_precise"
 )
 
 
@@ -80,12 +87,19 @@ def load(text: str, layout: Layout, tracepoints: Sequence[str]) -> Any:
 
 @contextmanager
 def _kernel_source(layout: Layout) -> Iterator[None]:
-    """bcc looks for kernel headers where this variable says; CMD must not inherit it."""
+    """bcc looks for kernel headers where this variable says."""
     before = os.environ.get(_SOURCE)
-    with tempfile.TemporaryDirectory(prefix="zombiebpf-") as directory:
-        if layout.source == "BTF":
-            headers.write_stubs(Path(directory))
-            os.environ[_SOURCE] = directory
+    with ExitStack() as stack:
+        try:
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="zombiebpf-"))
+            if layout.source == "BTF":
+                headers.write_stubs(Path(directory))
+                os.environ[_SOURCE] = directory
+        except OSError as error:
+            raise ZombiebpfError(
+                f"temporary files cannot be written: {error.strerror}",
+                "set TMPDIR to a directory with some room",
+            ) from None
         try:
             yield
         finally:
@@ -96,7 +110,7 @@ def _kernel_source(layout: Layout) -> Iterator[None]:
 
 
 @contextmanager
-def _stderr_kept() -> Iterator[Any]:
+def _stderr_kept() -> Iterator[Callable[[], str]]:
     """libbcc and libbpf write to descriptor 2: keep that from the user's terminal."""
     with tempfile.TemporaryFile() as file:
         saved = os.dup(2)
@@ -114,40 +128,52 @@ def _stderr_kept() -> Iterator[Any]:
             os.close(saved)
 
 
-def _first(pattern: str, text: str, otherwise: str) -> str:
+def _first(pattern: str, text: str) -> Optional[str]:
     found = re.search(pattern, text, re.MULTILINE)
-    return found[1].strip() if found else otherwise
+    return found[1].strip() if found else None
 
 
 def _compile_error(error: str, output: str) -> ZombiebpfError:
-    if "chdir" in output or "Unable to find kernel headers" in output:
+    refused = re.search(r"could not open bpf map: (.*), error: (.*)", output)
+    if refused:
+        return _refusal(f"the kernel refuses to create the BPF map {refused[1]}", refused[2])
+    if "Unable to find kernel headers" in output + error:
         return ZombiebpfError(
             "this kernel has no BTF and its headers are not installed",
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF, or: apt install linux-headers-$(uname -r)",
+            "boot a kernel with CONFIG_DEBUG_INFO_BTF, or install linux-headers-$(uname -r)",
         )
-    if "Operation not permitted" in output or "Permission denied" in output:
-        return PrivilegeError("the kernel refuses to create BPF maps", _REFUSED)
-    return ZombiebpfError(
-        "the probes do not compile: "
-        + _first(r"^((?:\S+:\d+:\d+: )?(?:fatal )?error: .*)$", output, error),
-        "the kernel or this bcc is newer than zombiebpf knows: `zombiebpf doctor` shows both",
-    )
+    wrong = _first(r"^((?:\S+:\d+:\d+: )?(?:fatal )?error: .*)$", output) or _last_line(output)
+    return ZombiebpfError(f"the probes do not compile: {wrong or error}", _UNKNOWN)
 
 
 def _load_error(name: str, error: str, output: str) -> ZombiebpfError:
-    if "Operation not permitted" in error or "Permission denied" in error:
-        return PrivilegeError(f"the kernel refuses to load the probe of {name}: {error}", _REFUSED)
-    detail = _first(r"^((?!processed|bpf:|\s*$).*)\n(?:processed .*\n)?\s*\Z", output, "")
-    return ZombiebpfError(
-        f"the kernel's verifier refuses the probe of {name}: {error}"
-        + (f": {detail}" if detail else ""),
-        "`zombiebpf doctor` shows the kernel and the hooks; another can be chosen with --hook",
-    )
+    reason = _first(r"^bpf: Failed to load program: (.*)$", output) or error
+    log = output.rpartition("bpf: Failed to load program: ")[2].partition("\n")[2]
+    if "processed " in log:  # it is the verifier who says EACCES or EINVAL, and why
+        verdicts = [line for line in log.splitlines() if not _NO_VERDICT.match(line)]
+        return ZombiebpfError(
+            f"the kernel's verifier refuses the probe of {name}: "
+            + (verdicts[-1].strip() if verdicts else reason),
+            _UNKNOWN,
+        )
+    return _refusal(f"the kernel refuses to load the probe of {name}", reason)
 
 
 def _attach_error(name: str, error: str, output: str) -> ZombiebpfError:
-    detail = _first(r"^(?:bpf_attach_raw_tracepoint\([^)]*\): )(.*)$", output, "")
-    what = f"the probe of {name} cannot be attached: {detail or error}"
-    if "not permitted" in what or "denied" in what:
-        return PrivilegeError(what, _REFUSED)
-    return ZombiebpfError(what, "another hook can be chosen with --hook; see `zombiebpf doctor`")
+    reason = _first(r"^bpf_attach_raw_tracepoint ?\([^)]*\): (.*)$", output) or error
+    if "No such file" in reason:
+        return ZombiebpfError(f"this kernel has no tracepoint {name}", _UNKNOWN)
+    return _refusal(f"the kernel refuses to attach the probe of {name}", reason)
+
+
+def _refusal(what: str, reason: str) -> ZombiebpfError:
+    """bpf(2) has failed for a reason that is not in our programs."""
+    if "not permitted" in reason or "denied" in reason:
+        return PrivilegeError(f"{what}: {reason}", _REFUSED)
+    cure = _NO_MEMORY if "Cannot allocate memory" in reason else _UNKNOWN
+    return ZombiebpfError(f"{what}: {reason}", cure)
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""

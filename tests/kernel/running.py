@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""zombiebpf as its users start it: from a shell, at a terminal, in a mount namespace."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import shlex
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable
+
+PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
+TIMEOUT_S = 120.0
+QUIET = ("run", "--report", os.devnull, "--linger", "0")
+Result = subprocess.CompletedProcess[bytes]
+
+
+def zombiebpf(*arguments: str, **settings: Any) -> Result:
+    """Run it to its end; `settings` as of subprocess.run()."""
+    return plain(PROGRAM, *arguments, **settings)
+
+
+def plain(*command: str, **settings: Any) -> Result:
+    """The same without it."""
+    if "input" not in settings:
+        settings.setdefault("stdin", subprocess.DEVNULL)
+    settings.setdefault("stdout", subprocess.PIPE)
+    settings.setdefault("stderr", subprocess.PIPE)
+    return subprocess.run(command, timeout=TIMEOUT_S, **settings)
+
+
+@contextmanager
+def started(*arguments: str, **settings: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A zombiebpf under way; it is killed if it still is at the end."""
+    settings.setdefault("stdin", subprocess.DEVNULL)
+    settings.setdefault("stdout", subprocess.PIPE)
+    settings.setdefault("stderr", subprocess.PIPE)
+    with subprocess.Popen([PROGRAM, *arguments], **settings) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def in_own_mounts(script: str, *arguments: str, **settings: Any) -> Result:
+    """zombiebpf after the shell `script` has changed what is mounted, for it alone."""
+    prepare = f'set -e; {script}; exec "$@"'
+    return plain("unshare", "-m", "sh", "-c", prepare, "sh", PROGRAM, *arguments, **settings)
+
+
+def refused(bpf_command: str, error: str, *arguments: str) -> Result:
+    """zombiebpf where the kernel refuses a command of bpf(2)."""
+    refusing = str(Path(__file__).with_name("refusing.py"))
+    return plain(sys.executable, refusing, bpf_command, error, PROGRAM, *arguments)
+
+
+def one_line(result: Result) -> str:
+    """What stderr says: one line, or this fails."""
+    text = result.stderr.decode()
+    assert text.startswith("zombiebpf: "), text
+    assert text.count("\n") == 1, text
+    assert text.endswith("\n"), text
+    assert "Traceback" not in text
+    return text
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {TIMEOUT_S:g} s: {what}"
+        time.sleep(0.005)
+
+
+class Terminal:
+    """An interactive bash with job control, on a terminal of its own."""
+
+    def __init__(self, **environ: str) -> None:
+        self._master, slave = pty.openpty()
+        self._bash = subprocess.Popen(
+            ["bash", "--norc", "--noprofile", "--noediting", "-i"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            env={**os.environ, "TERM": "dumb", "HISTFILE": "", **environ},
+        )
+        os.close(slave)
+        self._read = b""
+        # no echo and no prompts: what can be read then is what programs have written
+        self.type("stty -echo; PS1=; PS2=; set +o history; echo begin''ning\n")
+        self.expect("beginning")
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def expect(self, text: str) -> str:
+        """Read until `text` has come; what has come up to its end."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while text.encode() not in self._read:
+            left = max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([self._master], [], [], left)
+            assert ready, f"{text!r} has not come, only {self._read.decode()!r}"
+            self._read += os.read(self._master, 65536)
+        before, _, self._read = self._read.partition(text.encode())
+        return (before + text.encode()).decode()
+
+    def run(self, command: Sequence[str], *options: str) -> None:
+        """Observe a command, in the foreground."""
+        self.type(shlex.join([PROGRAM, "run", *options, "--", *command]) + "\n")
+
+    def resize(self, rows: int, columns: int) -> None:
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Hang up: whatever still runs in it gets SIGHUP."""
+        os.close(self._master)
+        self._bash.wait(TIMEOUT_S)
