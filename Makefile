@@ -27,11 +27,13 @@ test-unit: setup ## tests that need neither root nor BPF
 	@$(AS_OWNER) $(PY) -m pytest tests/unit $(PYTEST_ARGS)
 
 test-kernel: setup ## tests against the running kernel (root)
-	@$(AS_ROOT) test tools/setup.sh cc bpftrace
+	@$(AS_ROOT) test tools/setup.sh cc bpftrace strace
 	@$(AS_ROOT) test $(PY) -m pytest -p no:cacheprovider tests/kernel $(PYTEST_ARGS)
 
-demo: setup ## the article's program under the observer (root)
-	@$(AS_ROOT) demo .venv/bin/zombiebpf run -- $(PY) scenarios/article.py
+demo: setup ## the article's scenarios, its claims beside what the kernel shows (root; a minute)
+	@$(AS_OWNER) mkdir -p build
+	@$(AS_ROOT) demo .venv/bin/zombiebpf scenario run all \
+		--report build/demo-report.txt --report build/demo-report.json
 
 oracle: ## thousands of random lives compared with independent tools (root)
 	@$(AS_ROOT) oracle tools/setup.sh cc bpftrace strace

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Optional
 
 from zombiebpf.life import Life
 
@@ -29,6 +30,20 @@ class Meta:
 
 
 @dataclass(frozen=True)
+class Join:
+    """A wait for a child by Python's multiprocessing. None: not seen."""
+
+    pid: Optional[int]
+    tid: Optional[int]
+    child_pid: Optional[int]
+    timeout_s: Optional[float]  # None: none was given
+    began_ns: Optional[int]
+    ended_ns: Optional[int]
+    returned: Optional[str]  # reaped | timeout | already_reaped | stolen
+
+
+@dataclass(frozen=True)
 class Analysis:
     meta: Meta
     lives: Sequence[Life]  # by fork time
+    joins: Optional[Sequence[Join]] = None  # by their begins; None: nothing told of joins

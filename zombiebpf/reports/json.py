@@ -12,11 +12,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional, TextIO
 
-from zombiebpf.analysis import SCHEMA, Analysis, Meta
+from zombiebpf.analysis import SCHEMA, Analysis, Join, Meta
 from zombiebpf.life import Actor, Life, ReapCall, Reparenting
 from zombiebpf.reports.terminal import TextOptions
 
-# Fields of the contract that this version leaves null or empty for every process.
+# Fields of the contract that this version leaves null or empty for every process;
+# joins only where nothing told of them.
 NOT_COLLECTED = ("fork_stack", "joins", "reap_call.kind", "reap_call.stack")
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
@@ -26,13 +27,25 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
     """Write the document, a process a line. It is ASCII, whatever `out` encodes to."""
     del options
     out.write(f'{{"schema": {encode(SCHEMA)},\n')
-    out.write(f' "meta": {encode(meta_object(analysis.meta))},\n')
+    out.write(f' "meta": {encode(meta_of(analysis))},\n')
     out.write(' "processes": [')
     separator = "\n  "
     for life in analysis.lives:  # never all of them in memory as text
         out.write(separator + encode(process_object(life)))
         separator = ",\n  "
-    out.write('],\n "joins": []}\n')
+    out.write('],\n "joins": [')
+    out.write(",".join("\n  " + encode(join_object(join)) for join in analysis.joins or ()))
+    out.write("]}\n")
+
+
+def document(analysis: Analysis) -> dict[str, Any]:
+    """The whole document as one value."""
+    return {
+        "schema": SCHEMA,
+        "meta": meta_of(analysis),
+        "processes": [process_object(life) for life in analysis.lives],
+        "joins": [join_object(join) for join in analysis.joins or ()],
+    }
 
 
 def encode(value: object) -> str:
@@ -73,6 +86,14 @@ def meta_object(meta: Meta) -> dict[str, Any]:
     }
 
 
+def meta_of(analysis: Analysis) -> dict[str, Any]:
+    """The same, of an analysis that may have joins."""
+    meta = meta_object(analysis.meta)
+    if analysis.joins is not None:
+        meta["not_collected"].remove("joins")
+    return meta
+
+
 def process_object(life: Life) -> dict[str, Any]:
     """One process of the contract."""
     pidns = life.pidns
@@ -105,6 +126,20 @@ def process_object(life: Life) -> dict[str, Any]:
         "reap_call": _reap_call(life.reap_call),
         "state": life.state.value,
         "unseen": _texts(life.unseen),
+    }
+
+
+def join_object(join: Join) -> dict[str, Any]:
+    """One join of the contract."""
+    return {
+        "pid": _pid(join.pid),
+        "tid": _pid(join.tid),
+        "child_pid": _pid(join.child_pid),
+        "timeout_s": join.timeout_s,
+        "began_ns": join.began_ns,
+        "ended_ns": join.ended_ns,
+        "returned": join.returned,
+        "stack": None,
     }
 
 

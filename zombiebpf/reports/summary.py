@@ -52,8 +52,8 @@ def write_summary(page: Page, analysis: Analysis) -> None:
     _write_still_zombies(page, analysis)
     _write_totals(page, totals(lives))
     intervals, latencies = zombie_intervals(lives), reap_latencies(lives)
-    _write_statistics(page, lives, intervals, latencies)
-    _write_histograms(page, intervals, latencies)
+    write_statistics(page, lives, intervals, latencies)
+    write_histograms(page, intervals, latencies)
     _write_hooks(page, meta)
     _write_losses(page, meta)
 
@@ -138,7 +138,7 @@ def _write_totals(page: Page, result: Totals) -> None:
     )
 
 
-def _write_statistics(
+def write_statistics(
     page: Page, lives: Sequence[Life], intervals: Sequence[int], latencies: Sequence[int]
 ) -> None:
     page.heading("Statistics")
@@ -170,7 +170,7 @@ def _figures(words: Wording, durations: Sequence[int]) -> list[str]:
     return [words.duration(each) for each in figures]
 
 
-def _write_histograms(page: Page, intervals: Sequence[int], latencies: Sequence[int]) -> None:
+def write_histograms(page: Page, intervals: Sequence[int], latencies: Sequence[int]) -> None:
     found = [
         (title, _bars(page, histogram(durations)))
         for title, durations in (("Zombie interval", intervals), ("Reap latency", latencies))

@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A child that outlives its parent's work; nobody calls join()."""
+
+import multiprocessing
+
+import story
+
+if __name__ == "__main__":
+    knobs = story.knobs(parent=0.3, child=0.9, start_method="fork")
+    child = multiprocessing.Process(target=story.live, args=(knobs.child,))
+    child.start()
+    story.started(child, "child")
+    story.live(knobs.parent)
+    story.fact("parent_work_done")

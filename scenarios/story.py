@@ -1,0 +1,1 @@
+../zombiebpf/scenario/workload/story.py
