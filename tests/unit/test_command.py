@@ -136,6 +136,8 @@ os.waitpid(command.start(["/bin/bash", "-c", show], None, taken.environ, taken),
     environ = {"A": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def prepare() -> None:
+        for number in signal.SIGINT, signal.SIGQUIT, signal.SIGHUP:
+            signal.signal(number, signal.SIG_DFL)  # a shell's background ignores some
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [40])
 
@@ -153,7 +155,9 @@ os.waitpid(command.start(["/bin/bash", "-c", show], None, taken.environ, taken),
     assert told[:3] == ["0", "1", "2"]
     assert told[told.index("/usr") + 1] == kilobytes
     assert f"SigBlk:\t{1 << 39:016x}" in told
-    assert f"SigIgn:\t{1 << signal.SIGUSR1 - 1:016x}" in told
+    (ignored,) = [int(line.split()[1], 16) for line in told if line.startswith("SigIgn:")]
+    # 32 and 33 are the C library's own, and GNU make hands them on ignored
+    assert ignored & ~(0b11 << 31) == 1 << signal.SIGUSR1 - 1
     assert "A=1" in told
     assert not any(line.startswith(("CHANGED=", "LC_CTYPE=")) for line in told)
 
