@@ -165,7 +165,8 @@ def test_bpf_refused(command: str, error: str, code: int, words: str, cure: str)
 
 def test_no_place_for_temporary_files(tmp_path: Path) -> None:
     read_only = "; ".join(
-        f"mount -t tmpfs -o ro none {place}" for place in ("/tmp", "/var/tmp", "/dev/shm")
+        f"mount --bind {place} {place}; mount -o remount,bind,ro {place}"  # the clone may lie in it
+        for place in ("/tmp", "/var/tmp", "/dev/shm")
     )
     told = in_own_mounts(
         f"cd /; {read_only}; mount --bind -o ro /usr/share /mnt; cd /proc",
