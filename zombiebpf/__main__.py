@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program: `zombiebpf`, or `python -m zombiebpf`."""
 
+import os
 import signal
+import sys
 
 # Until main() does better, Ctrl-C just ends us: Python would show where the imports were.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# Root leaves no bytecode behind in an ordinary user's clone.
+if os.geteuid() == 0:
+    sys.dont_write_bytecode = True
 
 from zombiebpf.cli import main
 

@@ -60,6 +60,12 @@ def test_what_cannot_be_told_makes_no_verdict() -> None:
     assert run.why.startswith("cannot be told: child is reaped by parent with wait4")
 
 
+def test_what_is_not_met_outweighs_what_cannot_be_told() -> None:
+    run = concluded(ended(C, reap_call=None))
+    assert {each.held for each in run.outcomes} >= {False, None}
+    assert run.verdict is Verdict.NOT_HELD
+
+
 def test_a_process_that_was_missed_makes_no_verdict() -> None:
     run = concluded(told=marks([CLAIMED]))
     assert run.verdict is Verdict.INCOMPLETE
@@ -127,7 +133,9 @@ def filled(sentence: str) -> str:
     joins = [join(CLAIMED, 0, 300 * MS, None, 0.3), join(CLAIMED, 0, 500 * MS, None, 0.5)]
     others = [ended(C + 1, latency=4 * S), ended(C + 2, latency=4 * S)]
     observed = analysis([keeper(), app(), CLAIMED, *others])
-    told = marks([CLAIMED], joins, [fact("x", 3), fact("pause", 0.25)], worker=others)
+    told = marks(
+        [CLAIMED], joins, [fact("x", 3), fact("n", 4194304), fact("pause", 0.25)], worker=others
+    )
     run = conclude(scenario, PYTHON, "fork", {**KNOBS, **scenario.knobs}, observed, told)
     return run.answer[0]
 
@@ -146,6 +154,7 @@ def filled(sentence: str) -> str:
         ("{join[1].lasted} {join[0].call}", "500 ms join(0.3)"),
         ("{join[5].lasted} {nobody.zombie} {fact.y}", "(not seen) (not seen) (not seen)"),
         ("{parent.exit - child.reap} {child.exit - child.fork}", "100 ms 1 s"),
+        ("process {fact.n}", "process 4194304"),
         ("{fact.x} {fact.pause:s} {knob.children} {knob.child:s}", "3 250 ms 3 1 s"),
     ],
 )  # fmt: skip

@@ -60,7 +60,7 @@ def _damage_told() -> Iterator[None]:
     try:
         yield
     except (struct.error, IndexError, KeyError, ValueError, OverflowError) as error:
-        raise BtfError(str(error)) from None
+        raise BtfError(f"{type(error).__name__}: {error}") from None
 
 
 class Field(NamedTuple):

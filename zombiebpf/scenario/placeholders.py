@@ -166,7 +166,9 @@ def _value(kind: str, name: str, as_time: bool, scene: Scene) -> str:
             return NOT_SEEN
         found = fact.value
     if isinstance(found, (int, float)) and not isinstance(found, bool):
-        return seconds(found) if as_time else f"{found:g}"
+        if as_time:
+            return seconds(found)
+        return str(found) if isinstance(found, int) else f"{found:g}"
     return str(found)
 
 

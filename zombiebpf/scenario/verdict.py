@@ -81,14 +81,14 @@ def _verdict(
         return Verdict.FAILED, crash
     if scene.missing:
         return Verdict.INCOMPLETE, f"not seen by the observer: {', '.join(scene.missing)}"
+    if any(each.held is False for each in outcomes):
+        return Verdict.NOT_HELD, ""
     untold = [each for each in outcomes if each.held is None]
     if untold:
         return Verdict.INCOMPLETE, f"cannot be told: {untold[0].expected}: {untold[0].shown}"
     if not outcomes:
         return Verdict.SKIPPED, "it expects nothing of such a run"
-    if all(each.held for each in outcomes):
-        return Verdict.HELD, ""
-    return Verdict.NOT_HELD, ""
+    return Verdict.HELD, ""
 
 
 def _crash(scenario: Scenario, scene: Scene) -> str:
