@@ -11,9 +11,7 @@ one strided look at the headers. bcc's callbacks cost 2-6 times as much.
 from __future__ import annotations
 
 import mmap
-import struct
 
-_POSITION = struct.Struct("<Q")
 _HEADER_BYTES = 8
 _BUSY_BYTE = 3  # of the header: bit 31 busy, bit 30 discarded
 
@@ -33,14 +31,18 @@ class Ring:
         self._producer = mmap.mmap(
             fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
-        (self._position,) = _POSITION.unpack_from(self._consumer, 0)
+        # native words: one load or store each, where struct would go byte by byte and
+        # meet, or show the kernel, a position that is half old and half new
+        self._consumed = memoryview(self._consumer)[:8].cast("Q")
+        self._produced = memoryview(self._producer)[:8].cast("Q")
+        self._position = self._consumed[0]
 
     def read(self, most_records: int = 65536) -> bytes:
         """Whole records, each after its 8-byte header; empty when there are none.
 
         They are copied and given back to the kernel before this returns.
         """
-        (end,) = _POSITION.unpack_from(self._producer, 0)
+        end = self._produced[0]
         count = min((end - self._position) // self._stride, most_records)
         if not count:
             return b""
@@ -53,7 +55,7 @@ class Ring:
             return b""
         data = self._producer[start : start + ready * self._stride]
         self._position += ready * self._stride
-        _POSITION.pack_into(self._consumer, 0, self._position)
+        self._consumed[0] = self._position
         return data
 
     @property
@@ -62,5 +64,7 @@ class Ring:
         return self._stride
 
     def close(self) -> None:
+        self._consumed.release()
+        self._produced.release()
         self._consumer.close()
         self._producer.close()
