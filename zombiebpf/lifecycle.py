@@ -43,7 +43,7 @@ _EXITING, _BY_PARENT = int(ReapFlags.EXITING), int(ReapFlags.BY_PARENT)
 # A dying thread's last switch may be stamped long after the reap it belongs to.
 GRACE_NS = 1_000_000_000
 
-UNSEEN_ZOMBIE = "no SIGCHLD was sent, and the reap came before the dying thread's last switch"
+UNSEEN_ZOMBIE = "no signal told of it, nor the dying thread's last switch before the reap"
 UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
 UNSEEN_CALL = "the registers of the reaper's system call could not be read"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
@@ -118,7 +118,7 @@ class Lifecycle:
 
     def _fork(self, event: Fork) -> None:
         (ns, start_ns, pid, forker_start_ns, cgroup_id, forker_pid, forker_tid, parent_pid,
-         parent_tid, _, pidns, ns_pid, comm) = event  # fmt: skip
+         parent_tid, exit_signal, pidns, ns_pid, comm) = event  # fmt: skip
         key = (pid, start_ns)
         if key in self._open:
             return
@@ -132,6 +132,7 @@ class Lifecycle:
         life.pidns = new(PidNamespace, (pidns, ns_pid))
         life.cgroup = self._cgroup_path(cgroup_id)
         life.unseen = NOTHING
+        life.exit_signal = exit_signal
         life.birth_parent = life.parent_pid = parent_pid
         life.parent_tid = parent_tid
         if parent_pid == forker_pid:
@@ -333,7 +334,9 @@ class Lifecycle:
             if not siblings:
                 del self._children[life.parent_tid]
         if life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL:
-            life.note_unseen("zombie_ns", UNSEEN_ZOMBIE)
+            # a signal is sent for every zombie that has one to send, if anybody is to wait
+            lost = life.exit_signal != 0 and life.reaped_by is not ReapedBy.UNSEEN
+            life.note_unseen("zombie_ns", UNSEEN_LOST if lost else UNSEEN_ZOMBIE)
         if life.exit_ns is None:
             life.note_unseen("exit_ns", UNSEEN_LOST)
         self._finished.append(life.close())

@@ -17,6 +17,7 @@ UNSEEN_LOST = "its record, or a part of it, was lost"
 class OpenLife(Life):
     """Its owner sets the fields of Life as events tell them; close() makes it a plain Life."""
 
+    exit_signal: int
     birth_parent: int
     parent_pid: int
     parent_tid: int

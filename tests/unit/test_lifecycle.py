@@ -150,7 +150,7 @@ def test_a_late_zombie_that_comes_behind_its_reap() -> None:
 
 def test_a_zombie_that_is_not_seen() -> None:
     machine = lifecycle(grace_ns=MS)
-    assert machine.feed([fork(100, P), exit_(200, P), reap(400, P)]) == []
+    assert machine.feed([fork(100, P, exit_signal=0), exit_(200, P), reap(400, P)]) == []
     assert machine.feed([fork(400 + MS, 30)]) == []
     (life,) = machine.feed([fork(401 + MS, 31)])
     assert (life.pid, life.state, life.zombie_ns) == (P, State.REAPED, None)

@@ -290,3 +290,10 @@ def test_all_of_one_kind_is_lost(kind: type) -> None:
 def test_only_the_end_was_seen() -> None:
     assert lives_of([zombie(100, P), reparent(110, P, to=1), reap(120, P), freed(130, P)]) == {}
     assert lives_of([fork(100, P), reap(200, P, by=APP)])[P].state is State.REAPED
+
+
+@pytest.mark.parametrize(("exit_signal", "lost"), [(17, True), (10, True), (0, False)])
+def test_why_a_zombie_was_not_seen(exit_signal: int, lost: bool) -> None:
+    # with a signal to send, its record must have been lost; without, there may have been none
+    events = [fork(100, P, exit_signal=exit_signal), exit_(200, P), reap(300, P)]
+    assert ("lost" in life_of(events, P).unseen["zombie_ns"]) is lost
