@@ -15,7 +15,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import overhead, startup, storm, workloads
+from bench import memory, overhead, stacks, startup, storm, trace, workloads
 from bench.budgets import Result, Verdict
 from bench.observer import ObserverFailed
 
@@ -24,6 +24,14 @@ HERE = Path(__file__).parent
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "what",
+        nargs="?",
+        choices=("budgets", "memory"),
+        default="budgets",
+        help="memory: a million lives past one observer, some minutes (default: all budgets)",
+    )
+    parser.add_argument("--lives", type=int, default=1_000_000, help="memory: default a million")
     parser.add_argument("--rounds", type=int, default=7, help="A-B-A rounds (default: 7)")
     parser.add_argument("--storm-seconds", type=int, default=10, help="default: 10")
     parser.add_argument(
@@ -35,7 +43,11 @@ def main() -> int:
         return 77
     try:
         with tempfile.TemporaryDirectory(prefix="zombiebpf-bench-") as directory:
-            results = measure(Path(directory), arguments.rounds, arguments.storm_seconds)
+            results = (
+                measure(Path(directory), arguments.rounds, arguments.storm_seconds)
+                if arguments.what == "budgets"
+                else million(Path(directory), arguments.lives)
+            )
     except ObserverFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 70
@@ -51,9 +63,18 @@ def measure(programs: Path, rounds: int, storm_seconds: int) -> list[Result]:
     return [
         overhead.fork_loop(programs, rounds, progress),
         *overhead.unrelated(programs, rounds, progress),
+        *overhead.unrelated(programs, rounds, progress, python=True),
+        *stacks.stacks(programs, rounds, progress),
         *storm.storm(programs, storm_seconds, idle, progress),
+        *trace.trace(programs, progress),
         attach,
     ]
+
+
+def million(programs: Path, lives: int) -> list[Result]:
+    """What takes too long to be measured each time."""
+    workloads.build(programs)
+    return memory.memory(programs, lives, progress)
 
 
 def progress(what: str) -> None:

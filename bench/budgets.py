@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 FORK_LOOP_RATIO = 0.97  # speed observed / unobserved
 UNRELATED_RATIO_EXACT_HOOK = 0.99  # where release_task can be hooked
 UNRELATED_RATIO_TRACEPOINTS = 0.94  # every slab free and every switch pays there
+STACK_US = 4.0  # a stack of 11 frames, in BPF
+PYTHON_LOOP_RATIO = 0.97  # multiprocessing's start() + join(), with its stacks
 OWN_CPU_US_PER_LIFE = 5.0
 ATTACH_S = 1.5
 MEMORY_GROWTH_MIB_PER_MILLION_LIVES = 20.0  # what counts as flat

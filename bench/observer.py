@@ -72,6 +72,13 @@ class Observer:
             raise ObserverFailed("the observed command printed nothing")
         return line
 
+    def answer(self) -> str:
+        """Send the command an empty line; the line it prints then. Raises ObserverFailed."""
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+        return self.first_line()
+
     def rss_bytes(self) -> int:
         """Resident memory now. Raises OSError once the observer has ended."""
         pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]

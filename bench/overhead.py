@@ -21,6 +21,7 @@ within it no difference is known.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
@@ -31,6 +32,7 @@ from bench.budgets import Result
 from bench.observer import observing
 from bench.workloads import Timing
 
+WORKLOADS = Path(__file__).with_name("workloads")
 SLICES = 400
 SLICE_NS = 2_500_000
 
@@ -101,8 +103,18 @@ def fastest_ns(phases: Sequence[Timing]) -> float:
     return min(phase.fastest_ns for phase in phases)
 
 
-def unrelated(programs: Path, rounds: int, progress: Callable[[str], None]) -> list[Result]:
-    """System calls of a process that nobody follows, on a machine that is observed."""
+def unrelated(
+    programs: Path, rounds: int, progress: Callable[[str], None], python: bool = False
+) -> list[Result]:
+    """System calls of a process that nobody follows, on a machine that is observed.
+
+    `python`: what is followed meanwhile is a Python process with a child, so that the
+    machine's context switches are looked at.
+    """
+    followed = [str(programs / "first_instruction")]
+    if python:
+        followed = [sys.executable, str(WORKLOADS / "python_parent.py")]
+    beside = ", a Python followed" if python else ""
     counts = {name: _calibrated(programs / name) for name in UNRELATED}
     compared = {name: Comparison([], []) for name in UNRELATED}
     hooks: dict[str, str] = {}
@@ -113,8 +125,8 @@ def unrelated(programs: Path, rounds: int, progress: Callable[[str], None]) -> l
 
     time_unobserved()
     for number in range(rounds):
-        progress(f"system calls of an unrelated process, round {number + 1} of {rounds}")
-        with observing([str(programs / "first_instruction")], programs) as observer:
+        progress(f"system calls of an unrelated process{beside}, round {number + 1} of {rounds}")
+        with observing(followed, programs) as observer:
             observer.first_line()  # attached
             for name, each in compared.items():
                 each.observed.append(workloads.run(programs / name, counts[name], SLICES))
@@ -123,7 +135,7 @@ def unrelated(programs: Path, rounds: int, progress: Callable[[str], None]) -> l
         time_unobserved()
     budget = budgets.unrelated_ratio(hooks)
     return [
-        each.result(f"{UNRELATED[name]} unrelated", budget, followed=False)
+        each.result(f"{UNRELATED[name]} unrelated{beside}", budget, followed=False)
         for name, each in compared.items()
     ]
 

@@ -34,14 +34,15 @@ static __always_inline void send_argv(struct zb_record *record, u64 start,
 #pragma unroll
 	for (int i = 0; i < MAX_ARGV_CHUNKS; i++) {
 		u64 left = total - i * ZB_TEXT_BYTES;
-		u32 length = left < ZB_TEXT_BYTES ? left : ZB_TEXT_BYTES;
+		u64 length = left < ZB_TEXT_BYTES ? left : ZB_TEXT_BYTES;
 
 		if (i && i * ZB_TEXT_BYTES >= total)
 			return;
-		if (length > ZB_TEXT_BYTES)
-			return;
-		if (bpf_probe_read_user(record->text.data, length,
-					(void *)(start + i * ZB_TEXT_BYTES)))
+		/* said anew where clang compares one register and hands on another:
+		 * 6.1's verifier knows the bounds of the first only */
+		asm volatile("%0 &= 63" : "+r"(length));
+		if (read_user(record->text.data, length,
+			      (void *)(start + i * ZB_TEXT_BYTES)))
 			return;
 		record->text.kind_and_length = ZB_ARGV << 16 | length;
 		send(record);
@@ -56,7 +57,9 @@ PROBE(sched_process_exec)
 	struct life *life = life_of(task);
 	struct zb_record record = {};
 	struct mm_struct *mm;
+	u32 tgid = READ(u32, &task->tgid);
 
+	pythons.delete(&tgid);
 	if (!life)
 		return 0;
 	record.ns = bpf_ktime_get_ns();

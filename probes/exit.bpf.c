@@ -66,6 +66,10 @@ PROBE(sched_process_exit)
 		return 0;
 	}
 	waits.delete(&tid);
+	tstates.delete(&tid);
+	blocks.delete(&tid);
+	if (last)
+		pythons.delete(&tgid);
 	if (!last || life->flags & LIFE_DEAD)
 		return 0;
 	note_death(task, life);

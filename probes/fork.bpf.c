@@ -61,6 +61,8 @@ PROBE(sched_process_fork)
 	struct task_struct *parent;
 	struct zb_record record = {};
 	struct life life = {};
+	struct py_process *py;
+	struct walk *walk;
 	u32 tgid = READ(u32, &child->tgid), parent_tgid;
 	struct pid_namespace *ns;
 	struct css_set *css;
@@ -73,7 +75,7 @@ PROBE(sched_process_fork)
 		return 0; /* a thread */
 	forget_unseen_reap(forker, child);
 	seed = is_seed(forker);
-	if (!FOLLOW_ALL && !seed && !life_of(forker))
+	if (!seed && !life_of(forker) && !is_born_selected(child))
 		return 0;
 
 	life.start_ns = READ(u64, &child->start_boottime);
@@ -107,5 +109,20 @@ PROBE(sched_process_fork)
 	bpf_probe_read_kernel(&record.fork.comm, sizeof(record.fork.comm),
 			      &child->comm);
 	send(&record);
+
+	py = python_of(forker);
+	if (!py) {
+		/* an entry that its owner's end came before */
+		pythons.delete(&tgid);
+		return 0;
+	}
+	inherit_python(py, tgid);
+	walk = new_walk(forker, py, ZB_OF_FORK);
+	if (!walk)
+		return 0;
+	walk->ns = record.ns;
+	walk->start_ns = record.start_ns;
+	walk->pid = record.pid;
+	stages.call(ctx, STAGE_FIND);
 	return 0;
 }

@@ -24,7 +24,9 @@ PROBE(kmem_cache_free)
 	struct task_struct *task, *leader, *parent;
 	struct zb_record record = {};
 	struct death *death;
-	struct waiting *waiting;
+	struct waiting *waiting = 0;
+	struct py_process *py = 0;
+	struct walk *walk;
 	u32 tid;
 
 	/* every free of the machine comes here: leave first, then look */
@@ -66,9 +68,30 @@ PROBE(kmem_cache_free)
 		if (waiting &&
 		    (call.number == SYS_WAIT4 || call.number == SYS_WAITID))
 			record.reap.wait_ns = waiting->ns;
+		py = python_of(task);
+		if (py)
+			record.reap.flags |= ZB_REAP_STACKED;
 	}
 	forget(death, sighand);
 	send(&record);
+	if (!py)
+		return 0;
+	if (record.reap.wait_ns && waiting &&
+	    (waiting->stack_id || waiting->problem)) {
+		/* it has stood in this wait since: its stack is the same */
+		send_stack_of(record.ns, record.start_ns, record.pid,
+			      record.reap.reaper_tid, ZB_OF_REAP,
+			      waiting->problem, waiting->stack_id,
+			      waiting->selves, 0);
+		return 0;
+	}
+	walk = new_walk(task, py, ZB_OF_REAP);
+	if (!walk)
+		return 0;
+	walk->ns = record.ns;
+	walk->start_ns = record.start_ns;
+	walk->pid = record.pid;
+	stages.call(ctx, STAGE_FIND);
 	return 0;
 }
 #endif

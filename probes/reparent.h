@@ -79,6 +79,7 @@ static __always_inline void send_reparent(struct task_struct *task, u32 exact)
 	u8 one = 1;
 	struct zb_record record = {};
 	struct task_struct *adopter;
+	struct py_process *py;
 	struct stash *found = stashes.lookup(&key);
 	struct stash stash;
 
@@ -108,7 +109,11 @@ static __always_inline void send_reparent(struct task_struct *task, u32 exact)
 		tgid = READ(u32, &adopter->tgid);
 		if (tgid == READ(u32, &task->tgid))
 			stash_again(adopter, &stash);
-		else if (!lives.lookup(&tgid) && kin.update(&tgid, &one))
+		py = pythons.lookup(&tgid);
+		if (py)
+			note_children(py);
+		if (tgid != READ(u32, &task->tgid) && !lives.lookup(&tgid) &&
+		    kin.update(&tgid, &one))
 			count_lost(ZB_LOST_TABLE_FULL);
 	}
 	send(&record);

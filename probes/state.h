@@ -13,6 +13,26 @@
 		read_value;                                                    \
 	})
 
+/*
+ * A value that is at most `bound`, a constant, and that the verifier knows to be:
+ * of a C comparison it may see another register's copy (seen on 6.1).
+ */
+#define AT_MOST(value, bound)                                                  \
+	({                                                                     \
+		u64 at_most = (value);                                         \
+		asm volatile("if %0 <= %1 goto +1\n\t%0 = %1"                  \
+			     : "+r"(at_most)                                   \
+			     : "i"(bound));                                    \
+		at_most;                                                       \
+	})
+
+/*
+ * bpf_probe_read_user() by a name that bcc does not know: for each place where it
+ * meets that one, it reads all of /proc/kallsyms to see whether the kernel has it.
+ */
+static long (*read_user)(void *to, u32 size,
+			 const void *from) = (void *)BPF_FUNC_probe_read_user;
+
 /* A raw tracepoint's program; the loader attaches on_NAME to NAME. */
 #define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 
@@ -54,14 +74,6 @@ struct stash {
 	u32 tid;
 };
 
-/* A thread's last wait. */
-struct waiting {
-	u64 ns;
-	u64 sent_ns;
-	u32 skipped;
-	u32 unused;
-};
-
 BPF_RINGBUF_OUTPUT(events, RING_PAGES);
 BPF_PERCPU_ARRAY(lost, u64, ZB_LOST_CAUSES);
 /* [0] is the PID whose forks begin to be followed, 0: nobody's; [1] is the level
@@ -72,7 +84,6 @@ BPF_HASH(dead, u64, struct death, MAX_LIVES);
 /* processes not followed that have, or may have, followed children */
 BPF_HASH(kin, u32, u8, 16384);
 BPF_HASH(stashes, u64, struct stash, 16384);
-BPF_TABLE("lru_hash", u32, struct waiting, waits, 16384);
 
 static __always_inline void count_lost(u32 cause)
 {

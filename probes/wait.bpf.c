@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * A thread begins to wait: sched_process_wait, at the head of do_wait(). Its
- * time is kept for the reap, and sent where somebody asked for it. A loop of non-blocking waits would drown the
- * reader, so of those one a millisecond and thread is sent, the others counted.
+ * time is kept for the reap, and sent where somebody asked for it and for Python,
+ * with the stack. A loop of non-blocking waits would drown the reader, so of those
+ * one a millisecond and thread is sent, the others counted.
  */
 
 #define WNOHANG 1 /* include/uapi/linux/wait.h */
@@ -12,27 +13,31 @@ PROBE(sched_process_wait)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct life *life = life_of(task);
+	struct py_process *py;
 	struct zb_record record = {};
 	struct waiting waiting = {};
 	struct waiting *last;
+	struct walk *walk;
 	u32 tid = READ(u32, &task->pid);
 	struct call call;
+	bool polls;
 
 	if (!life)
 		return 0;
+	py = python_of(task);
 	call = call_of(task);
+	polls = call.options != -1 && call.options & WNOHANG;
 	waiting.ns = bpf_ktime_get_ns();
 	last = waits.lookup(&tid);
 	if (last) {
 		waiting.sent_ns = last->sent_ns;
 		waiting.skipped = last->skipped;
 	}
-	if (!SEND_WAITS) {
+	if (!SEND_WAITS && !py) {
 		waits.update(&tid, &waiting);
 		return 0;
 	}
-	if (call.options != -1 && call.options & WNOHANG &&
-	    waiting.ns - waiting.sent_ns < WAIT_PAUSE_NS) {
+	if (polls && waiting.ns - waiting.sent_ns < WAIT_PAUSE_NS) {
 		waiting.skipped += 1;
 		waits.update(&tid, &waiting);
 		return 0;
@@ -50,5 +55,14 @@ PROBE(sched_process_wait)
 	waiting.skipped = 0;
 	waits.update(&tid, &waiting);
 	send(&record);
+	if (!py)
+		return 0;
+	walk = new_walk(task, py, ZB_OF_WAIT);
+	if (!walk)
+		return 0;
+	walk->ns = record.ns;
+	walk->start_ns = record.start_ns;
+	walk->pid = record.pid;
+	stages.call(ctx, STAGE_FIND);
 	return 0;
 }

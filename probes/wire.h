@@ -24,11 +24,32 @@ enum zb_type {
 	ZB_WAIT = 7,
 	ZB_REAP = 8,
 	ZB_FREED = 9,
+	ZB_STACK = 10,
+	ZB_BLOCK = 11,
+	ZB_EXISTING = 12,
 };
 
 enum zb_text_kind {
 	ZB_FILENAME = 1,
 	ZB_ARGV = 2,
+};
+
+/* STACK: which event it belongs to */
+enum zb_stack_kind {
+	ZB_OF_FORK = 1,
+	ZB_OF_WAIT = 2,
+	ZB_OF_REAP = 3,
+	ZB_OF_BLOCK = 4,
+};
+
+/* STACK: why it is not whole */
+enum zb_stack_problem {
+	ZB_STACK_WHOLE = 0,
+	ZB_STACK_CUT = 1,
+	ZB_STACK_UNREADABLE = 2,
+	ZB_STACK_NO_THREAD = 3,
+	ZB_STACK_UNREGISTERED = 4,
+	ZB_STACK_LOST = 5,
 };
 
 /* flags, each type has its own */
@@ -37,9 +58,14 @@ enum zb_text_kind {
 	(1 << 0) /* REPARENT: adopter is its namespace's init */
 #define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
 #define ZB_REPARENT_EXACT (1 << 2) /* REPARENT: stamped under tasklist_lock */
+#define ZB_EXISTING_EXITING (1 << 0) /* EXISTING: its exit had begun */
+#define ZB_EXISTING_ZOMBIE (1 << 1) /* EXISTING: it was a zombie */
+#define ZB_EXISTING_JOINED                                                     \
+	(1 << 2) /* EXISTING: it came into a selected cgroup */
 #define ZB_REAP_EXITING (1 << 0) /* REAP: the reaper is past exit_notify */
 #define ZB_REAP_BY_PARENT                                                      \
 	(1 << 1) /* REAP: current's process is real_parent's */
+#define ZB_REAP_STACKED (1 << 2) /* REAP: a STACK follows */
 
 struct zb_fork {
 	u64 forker_start_ns;
@@ -117,6 +143,44 @@ struct zb_freed {
 	u32 code;
 };
 
+#define ZB_STACK_SELVES 6
+#define ZB_BLOCK_SELVES 3
+
+struct zb_stack {
+	u64 stack_id;
+	u32 tid;
+	u8 kind;
+	u8 problem;
+	u8 first; /* the frame of selves[0] */
+	u8 unused;
+	u64 selves[ZB_STACK_SELVES];
+};
+
+struct zb_block {
+	u64 ended_ns;
+	u64 stack_id;
+	s64 timeout_ns;
+	u32 tid;
+	s32 syscall;
+	u32 pipe;
+	u32 unused;
+	u64 selves[ZB_BLOCK_SELVES];
+};
+
+struct zb_existing {
+	u64 parent_start_ns;
+	u64 cgroup_id;
+	u32 parent_pid;
+	u32 parent_tid;
+	s32 exit_signal;
+	u32 pidns;
+	u32 ns_pid;
+	u32 code;
+	u32 flags;
+	u32 tgid; /* the machine's own number of it */
+	char comm[ZB_COMM_BYTES];
+};
+
 struct zb_record {
 	u64 ns;
 	u64 start_ns;
@@ -133,6 +197,9 @@ struct zb_record {
 		struct zb_wait wait;
 		struct zb_reap reap;
 		struct zb_freed freed;
+		struct zb_stack stack;
+		struct zb_block block;
+		struct zb_existing existing;
 	};
 };
 
@@ -141,7 +208,8 @@ enum zb_lost {
 	ZB_LOST_RING_FULL = 0,
 	ZB_LOST_LIVES_FULL = 1,
 	ZB_LOST_TABLE_FULL = 2,
-	ZB_LOST_CAUSES = 3,
+	ZB_LOST_STACKS = 3, /* a stack's or a function's: the facts are there */
+	ZB_LOST_CAUSES = 4,
 };
 
 #endif

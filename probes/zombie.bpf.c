@@ -65,16 +65,24 @@ PROBE(signal_generate)
 PROBE(sched_switch)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[1];
+	int zero = 0;
+	u32 *forks, state;
 
 #if SWITCH_HAS_STATE
 	/* commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
 	 * emitting sched_switch event"), 5.18 */
-	if ((u32)ctx->args[3] != TASK_DEAD)
-		return 0;
+	state = ctx->args[3];
 #else
-	if (READ(u32, &task->STATE_FIELD) != TASK_DEAD)
-		return 0;
+	state = READ(u32, &task->STATE_FIELD);
 #endif
+	forks = python_forks.lookup(&zero);
+	if (forks && *forks) {
+		end_block((struct task_struct *)ctx->args[2]);
+		if (state & TASK_INTERRUPTIBLE && !(ctx->args[0] & 1))
+			note_block(ctx, task);
+	}
+	if (state != TASK_DEAD)
+		return 0;
 	send_zombie(task, ZB_ZOMBIE_LATE);
 	send_reparent(task, 0);
 	return 0;

@@ -11,7 +11,7 @@ namespace; 0 is a process that the observer's namespace cannot see.
 from __future__ import annotations
 
 import enum
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 
 class ZombieHook(enum.IntEnum):
@@ -132,6 +132,7 @@ class ReapFlags(enum.IntFlag):
 
     EXITING = 1  # the reaper was itself past exit_notify: nobody waited
     BY_PARENT = 2  # the reaper's process is real_parent's
+    STACKED = 4  # the reaper is Python: a StackOf follows
 
 
 class Reap(NamedTuple):
@@ -163,4 +164,97 @@ class Freed(NamedTuple):
     code: int
 
 
-Event = Union[Fork, Exec, Text, Exit, Zombie, Reparent, Wait, Reap, Freed]
+class StackKind(enum.IntEnum):
+    """Which event a `StackOf` belongs to."""
+
+    FORK = 1  # the forker's stack; pid and start_ns are the child's
+    WAIT = 2  # pid and start_ns are the waiter's
+    REAP = 3  # the reaper's stack; pid and start_ns are those of the reaped
+    BLOCK = 4  # pid and start_ns are the blocked process's
+
+
+class StackProblem(enum.IntEnum):
+    """Why a stack is not whole."""
+
+    NONE = 0
+    CUT = 1  # deeper than what is captured
+    UNREADABLE = 2  # a page was not in memory, or is no Python object
+    NO_THREAD = 3  # no Python thread state: a thread of C, or the interpreter is not up
+    UNREGISTERED = 4  # an interpreter, but not known (yet) to the probes
+    LOST = 5  # its record, or a function's, was lost
+
+
+class StackOf(NamedTuple):
+    """The Python stack of the thread that forked, waited, reaped or was blocked.
+
+    It comes right after the event it belongs to, with that event's `ns`. Only
+    processes that are registered as Python interpreters have one.
+    """
+
+    ns: int
+    start_ns: int
+    pid: int
+    stack_id: int  # 0: none, `problem` says why
+    tid: int  # whose stack it is
+    kind: int  # StackKind
+    problem: int  # StackProblem
+    first: int  # index, from the innermost frame on, of the frame that selves[0] belongs to
+    # each frame's first local variable (a method's `self`), an address; 0: none. A fork's
+    # and a join's `self` tell whether they are of the same Process, Popen or Pool.
+    selves: tuple[int, ...]
+
+
+class Block(NamedTuple):
+    """A Python thread was off the CPU, waiting in a system call (`sched_switch`).
+
+    Sent when it runs again, for processes that have, or had, children, if it
+    lasted 0.5 ms or more or polled a pipe. One system call may make several: a signal wakes it.
+    """
+
+    ns: int  # when it began
+    start_ns: int
+    pid: int
+    ended_ns: int
+    stack_id: int  # 0: none
+    timeout_ns: int  # poll's, ppoll's, select's...; -1: none or unknown
+    tid: int
+    syscall: int
+    pipe: int  # inode number of the first descriptor poll() watches, if it is a pipe; 0: none
+    selves: tuple[int, ...]  # of the three innermost frames
+
+
+class ExistingFlags(enum.IntFlag):
+    """`Existing.flags`."""
+
+    EXITING = 1  # its exit had begun before
+    ZOMBIE = 2  # it was a zombie already
+    JOINED = 4  # it came into a selected cgroup: it was none of the selected until then
+
+
+class Existing(NamedTuple):
+    """A process that is followed from now on, but was not forked before our eyes.
+
+    It precedes all other events of that process but, at times, its Fork. It may
+    come again, with more flags: what it tells then happened while it was looked at.
+    """
+
+    ns: int  # when it was looked at
+    start_ns: int
+    pid: int
+    parent_start_ns: int
+    cgroup_id: int
+    parent_pid: int  # real_parent: who forked it, or who adopted it
+    parent_tid: int
+    exit_signal: int
+    pidns: int
+    ns_pid: int
+    code: int  # wait status word, where it is EXITING
+    flags: int  # ExistingFlags
+    tgid: int  # its PID in the machine's first PID namespace
+    comm: str
+    # what only /proc tells, as the reader finds it
+    parent_comm: Optional[str] = None
+    argv: Optional[tuple[str, ...]] = None
+
+
+Event = Union[Fork, Exec, Text, Exit, Zombie, Reparent, Wait, Reap, Freed, StackOf, Block, Existing]

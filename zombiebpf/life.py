@@ -14,6 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Optional
 
+from zombiebpf.stack import Frame, Stack
+
 
 class State(enum.Enum):
     RUNNING = "running"
@@ -69,6 +71,20 @@ class ReapCall(NamedTuple):
     options: Optional[int]
     began_ns: Optional[int]  # do_wait() entered
     blocked_ns: Optional[int]  # reap - began
+    kind: Optional[str] = None  # "join", "atexit"...: the attribution rule that held
+    stack: Optional[Stack] = None  # the reaper's
+    site: Optional[Frame] = None  # the innermost frame of the user's own code
+
+
+class Activity(NamedTuple):
+    """What a zombie's parent was doing while it should have waited: looked at once."""
+
+    ns: int  # when it was looked at
+    thread: Actor  # the thread that forked, else the parent's first
+    blocked_since_ns: Optional[int]  # None: it was running, or not seen
+    syscall: Optional[str]  # it was blocked in; None: it was running
+    stack: Optional[Stack]  # None: not Python, or running
+    site: Optional[Frame]  # the innermost frame of the user's own code
 
 
 @dataclass
@@ -84,6 +100,8 @@ class Life:
     cgroup: Optional[str] = None
     forker: Optional[Actor] = None
     fork_ns: Optional[int] = None
+    fork_stack: Optional[Stack] = None  # the forker's
+    fork_site: Optional[Frame] = None  # the innermost frame of the user's own code
     execs: Sequence[Execution] = ()
     exit_ns: Optional[int] = None
     zombie_ns: Optional[int] = None
@@ -95,13 +113,18 @@ class Life:
     reaper: Optional[Actor] = None
     reaped_by: Optional[ReapedBy] = None  # None: not reaped yet
     reap_call: Optional[ReapCall] = None
+    parent: Optional[Actor] = None  # real_parent when taken over; None: seen from its fork on
+    was_zombie: bool = False  # when it was taken over: then `zombie_ns` is None
+    meanwhile: Optional[Activity] = None  # of the parent, where it let the zombie wait for long
     unseen: Mapping[str, str] = field(default_factory=dict)  # contract field -> why it is null
 
     @property
     def state(self) -> State:
         if self.reap_ns is not None:
             return State.REAPED
-        return State.RUNNING if self.zombie_ns is None else State.ZOMBIE
+        if self.zombie_ns is not None or self.was_zombie:
+            return State.ZOMBIE
+        return State.RUNNING
 
     @property
     def zombie_interval_ns(self) -> Optional[int]:

@@ -12,39 +12,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Callable, Optional
 
 from zombiebpf.events import (
+    Block,
     Event,
     Exec,
+    Existing,
     Exit,
     Fork,
     Freed,
     Reap,
     ReapFlags,
     Reparent,
+    StackKind,
+    StackOf,
     Text,
     Wait,
     Zombie,
 )
+from zombiebpf.kinship import Key, Kinship
 from zombiebpf.life import (
     Actor,
     AdopterKind,
     Execution,
     Life,
     PidNamespace,
-    ReapCall,
     ReapedBy,
     Reparenting,
 )
 from zombiebpf.open_life import NOTHING, UNSEEN_LOST, OpenLife
-
-Key = tuple[int, int]  # pid, start_ns
+from zombiebpf.stack import Stack
 
 _EXITING, _BY_PARENT = int(ReapFlags.EXITING), int(ReapFlags.BY_PARENT)
+_STACKED = int(ReapFlags.STACKED)
+_OF_FORK, _OF_REAP = int(StackKind.FORK), int(StackKind.REAP)
 
 # A dying thread's last switch may be stamped long after the reap it belongs to.
 GRACE_NS = 1_000_000_000
 
 UNSEEN_ZOMBIE = "no signal told of it, nor the dying thread's last switch before the reap"
-UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
 UNSEEN_CALL = "the registers of the reaper's system call could not be read"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
 
@@ -53,7 +57,9 @@ class Lifecycle:
     """Feed it events, take finished lives.
 
     `syscalls` names the numbers of the machine the events come from;
-    `cgroup_path` turns a cgroup's id into its path, or None.
+    `cgroup_path` turns a cgroup's id into its path, or None; `stack` a StackOf's id
+    and problem into the stack, or into None and the reason. `outsider` is asked about
+    a reaper that is not followed: why its stack is not known, None if it has none.
     """
 
     def __init__(
@@ -61,16 +67,23 @@ class Lifecycle:
         syscalls: Mapping[int, str],
         cgroup_path: Callable[[int], Optional[str]] = lambda _: None,
         grace_ns: int = GRACE_NS,
+        stack: Callable[[int, int], Optional[Stack]] = lambda number, problem: None,
+        outsider: Callable[[int], Optional[str]] = lambda pid: None,
     ) -> None:
+        self._stack = stack
+        self._outsider = outsider
         self._syscalls = syscalls
         self._cgroup_path = cgroup_path
         self._grace_ns = grace_ns
         self._open: dict[Key, OpenLife] = {}
-        self._children: dict[int, dict[Key, OpenLife]] = {}  # by their parent thread's tid
+        self._kinship = Kinship()
         self._waiting: deque[tuple[int, Key]] = deque()  # reaped, but something may still come
+        self._zombies: deque[tuple[int, Key]] = deque()  # in the order in which they began
         self._finished: list[Life] = []
+        self._alive = 0
         self._handlers: dict[type, Callable[..., None]] = {
             Fork: self._fork,
+            Existing: self._existing,
             Exec: self._exec,
             Text: self._text,
             Exit: self._exit,
@@ -78,7 +91,9 @@ class Lifecycle:
             Reparent: self._reparent,
             Reap: self._reap,
             Freed: self._freed,
+            StackOf: self._stack_of,
             Wait: lambda event: None,
+            Block: lambda event: None,
         }
 
     def feed(self, events: Sequence[Event]) -> list[Life]:
@@ -101,7 +116,9 @@ class Lifecycle:
         for life in self._open.values():
             finished.append(life.close())
         self._open.clear()
-        self._children.clear()
+        self._zombies.clear()
+        self._alive = 0
+        self._kinship = Kinship()
         return finished
 
     @property
@@ -109,10 +126,19 @@ class Lifecycle:
         """Lives that have not been reaped, in the order of their forks."""
         return (life for life in self._open.values() if life.reap_ns is None)
 
+    def zombies_since(self, ns: int) -> list[OpenLife]:
+        """Those that became zombies before `ns` and are not reaped; each is given once."""
+        found = []
+        while self._zombies and self._zombies[0][0] < ns:
+            life = self._open.get(self._zombies.popleft()[1])
+            if life is not None and life.reap_ns is None:
+                found.append(life)
+        return found
+
     @property
     def alive(self) -> int:
         """How many there are of `unfinished`."""
-        return len(self._open) - len(self._waiting)
+        return self._alive
 
     # birth
 
@@ -121,6 +147,7 @@ class Lifecycle:
          parent_tid, exit_signal, pidns, ns_pid, comm) = event  # fmt: skip
         key = (pid, start_ns)
         if key in self._open:
+            self._open[key].note_fork(event)
             return
         new = tuple.__new__  # the hot path: no NamedTuple's or dataclass's constructor
         life = OpenLife.__new__(OpenLife)
@@ -141,63 +168,28 @@ class Lifecycle:
         if forker is not None:
             life.argv, life.argv_cut = forker.argv, forker.argv_cut
         self._open[key] = life
-        children = self._children.get(parent_tid)
-        if children is None:
-            self._children[parent_tid] = {key: life}
-        else:
-            children[key] = life
+        self._alive += 1
+        self._kinship.add(parent_tid, key, life)
 
-    def _adopt(self, tid: int, key: Key, life: OpenLife) -> None:
-        self._children.setdefault(tid, {})[key] = life
-        life.parent_tid = tid
+    def _existing(self, event: Existing) -> None:
+        key = (event.pid, event.start_ns)
+        if key not in self._open:
+            life = OpenLife.existing(event, self._cgroup_path(event.cgroup_id))
+            self._open[key] = life
+            self._kinship.add(event.parent_tid, key, life)
+            self._alive += 1
+        self._open[key].note_earlier_end(event)
 
     # the program it runs
 
     def _exec(self, event: Exec) -> None:
         life = self._open.get((event.pid, event.start_ns))
         if event.old_tid != event.pid:
-            self._take_leaders_place(event, None if life is None else life.comm)
+            self._kinship.take_leaders_place(event, None if life is None else life.comm)
         if life is not None and all(each.ns != event.ns for each in life.execs):
             life.comm = event.comm
             life.execs = (*life.execs, Execution(event.ns, None))
             life.new_program(event.ns)
-
-    def _take_leaders_place(self, event: Exec, comm: Optional[str]) -> None:
-        """The thread that exec'ed takes the dead leader's number: de_thread(), fs/exec.c."""
-        tid, pid = event.old_tid, event.pid
-        mine = self._children.pop(tid, {}) if tid else self._children_of(event)
-        # the leader's children have been given to this thread; its last switch, which
-        # would tell of it, may come after the exec
-        for child in self._children.get(pid, {}).values():
-            child.reparents = (
-                *child.reparents,
-                Reparenting(
-                    event.ns,
-                    Actor(pid, pid, comm),
-                    Actor(pid, pid, comm),
-                    AdopterKind.THREAD,
-                    child.zombie_parent_tid == pid,
-                    False,
-                ),
-            )
-        for key, child in mine.items():
-            if child.zombie_parent_tid == tid:
-                child.zombie_parent_tid = pid
-            self._adopt(pid, key, child)
-
-    def _children_of(self, event: Exec) -> dict[Key, OpenLife]:
-        """All children of a process but its leader's: it has no other thread any more."""
-        found: dict[Key, OpenLife] = {}
-        for tid in [tid for tid in self._children if tid != event.pid]:
-            children = self._children[tid]
-            for key, child in list(children.items()):
-                if (child.parent_pid, child.parent_start_ns) == (event.pid, event.start_ns):
-                    found[key] = children.pop(key)
-                    if child.zombie_parent_tid == tid:
-                        child.zombie_parent_tid = event.pid
-            if not children:
-                del self._children[tid]
-        return found
 
     def _text(self, event: Text) -> None:
         life = self._open.get((event.pid, event.start_ns))
@@ -221,12 +213,14 @@ class Lifecycle:
 
     def _zombie(self, event: Zombie) -> None:
         ns, start_ns, pid, _, parent_tid, code, flags = event
-        life = self._open.get((pid, start_ns))
+        key = (pid, start_ns)
+        life = self._open.get(key)
         if life is None or life.zombie_ns is not None or life.reaped_by is ReapedBy.KERNEL:
             return
         life.zombie_ns = ns
         life.wait_status = code
         life.zombie_parent_tid = parent_tid
+        self._zombies.append((ns, key))
         if flags:
             life.zombie_exact = False
 
@@ -242,7 +236,7 @@ class Lifecycle:
             kind = AdopterKind.INIT
         from_ = Actor(event.pid, event.tid, event.comm)
         to = Actor(event.adopter_pid, event.adopter_tid, event.adopter_comm)
-        for key, child in self._children.pop(event.tid, {}).items():
+        for key, child in self._kinship.pop(event.tid).items():
             if child.reap_parent_tid == event.tid:
                 continue  # it was reaped before that
             if child.parent_start_ns not in (event.start_ns, None):
@@ -257,7 +251,7 @@ class Lifecycle:
             )
             child.parent_pid = event.adopter_pid
             child.parent_start_ns = event.adopter_start_ns
-            self._adopt(event.adopter_tid, key, child)
+            self._kinship.adopt(event.adopter_tid, key, child)
             if child.reap_parent_tid is not None:
                 child.set_reaper()
 
@@ -269,6 +263,7 @@ class Lifecycle:
         if life is None or life.reap_ns is not None:
             return
         life.reap_ns = ns
+        self._alive -= 1
         life.wait_status = code
         life.reap_parent_tid = parent_tid
         if flags & _EXITING:
@@ -278,38 +273,51 @@ class Lifecycle:
         else:
             life.reaper = tuple.__new__(Actor, (reaper_pid, reaper_tid, comm))
             if syscall >= 0:
-                life.reap_call = self._call(syscall, options, wait_ns, ns)
+                name = self._syscalls.get(syscall) or f"syscall_{syscall}"
+                life.set_call(name, options, wait_ns)
             else:
                 life.note_unseen("reap_call", UNSEEN_CALL)
+            if not flags & _STACKED and (reaper_pid, reaper_start_ns) not in self._open:
+                why = self._outsider(reaper_pid)
+                if why is not None:
+                    life.note_unseen("reap_call.stack", why)
             if flags & _BY_PARENT:
                 life.set_reaper()
             else:
                 life.reaped_by = ReapedBy.TRACER
         if (life.parent_tid, life.parent_pid) != (parent_tid, parent_pid) or (
-            life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL
+            life.zombie_ns is None and not life.was_zombie and life.reaped_by is not ReapedBy.KERNEL
         ):
             life.last_parent_pid = parent_pid
+        life.stack_due = bool(flags & _STACKED)
+        if life.stack_due or life.last_parent_pid is not None:
             self._waiting.append((ns, key))
         else:
             self._end(key, life)
 
-    def _call(self, syscall: int, options: int, wait_ns: int, ns: int) -> ReapCall:
-        name = self._syscalls.get(syscall) or f"syscall_{syscall}"
-        if wait_ns:
-            return tuple.__new__(ReapCall, (name, options, wait_ns, ns - wait_ns))
-        return ReapCall(name, options if name in ("wait4", "waitid") else None, None, None)
+    def _stack_of(self, event: StackOf) -> None:
+        ns, start_ns, pid, number, _, kind, problem, first, _ = event
+        if first or kind not in (_OF_FORK, _OF_REAP):
+            return
+        key = (pid, start_ns)
+        life = self._open.get(key)
+        if life is None:
+            return
+        stack = self._stack(number, problem)
+        if kind == _OF_FORK:
+            life.set_fork_stack(stack, problem)
+        elif life.reap_ns == ns:
+            life.set_reap_stack(stack, problem)
+            if life.last_parent_pid is None:  # all else has come before
+                self._end(key, life)
 
     def _freed(self, event: Freed) -> None:
         key = (event.pid, event.start_ns)
         life = self._open.get(key)
         if life is None or life.reap_ns is not None:
             return
-        life.reap_ns = event.ns
-        life.reap_exact = False
-        life.wait_status = event.code
-        life.reaped_by = ReapedBy.UNSEEN
-        life.note_unseen("reaper", UNSEEN_REAP)
-        life.note_unseen("reap_call", UNSEEN_REAP)
+        self._alive -= 1
+        life.note_freed(event)
         self._end(key, life)
 
     # the end
@@ -319,6 +327,8 @@ class Lifecycle:
         life = self._open.get(key)
         if life is None:
             return
+        if life.stack_due:
+            life.note_unseen("reap_call.stack", UNSEEN_LOST)
         last = life.last_parent_pid
         if last is not None and life.parent_pid != last:
             life.note_unseen("reparents", UNSEEN_ADOPTION.format(last))
@@ -328,15 +338,12 @@ class Lifecycle:
 
     def _end(self, key: Key, life: OpenLife) -> None:
         del self._open[key]
-        siblings = self._children.get(life.parent_tid)
-        if siblings is not None:
-            siblings.pop(key, None)
-            if not siblings:
-                del self._children[life.parent_tid]
-        if life.zombie_ns is None and life.reaped_by is not ReapedBy.KERNEL:
+        self._kinship.remove(key, life)
+        told = life.was_zombie or life.reaped_by is ReapedBy.KERNEL
+        if life.zombie_ns is None and not told:
             # a signal is sent for every zombie that has one to send, if anybody is to wait
             lost = life.exit_signal != 0 and life.reaped_by is not ReapedBy.UNSEEN
             life.note_unseen("zombie_ns", UNSEEN_LOST if lost else UNSEEN_ZOMBIE)
-        if life.exit_ns is None:
+        if life.exit_ns is None and "exit_ns" not in life.unseen:
             life.note_unseen("exit_ns", UNSEEN_LOST)
         self._finished.append(life.close())

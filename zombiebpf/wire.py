@@ -8,13 +8,16 @@ from collections.abc import Sequence
 from typing import Callable
 
 from zombiebpf.events import (
+    Block,
     Event,
     Exec,
+    Existing,
     Exit,
     Fork,
     Freed,
     Reap,
     Reparent,
+    StackOf,
     Text,
     Wait,
     Zombie,
@@ -23,7 +26,7 @@ from zombiebpf.events import (
 RECORD_BYTES = 88
 TEXT_BYTES = 56  # of a Text record
 
-FORK, EXEC, TEXT, EXIT, ZOMBIE, REPARENT, WAIT, REAP, FREED = range(1, 10)
+FORK, EXEC, TEXT, EXIT, ZOMBIE, REPARENT, WAIT, REAP, FREED, STACK, BLOCK, EXISTING = range(1, 13)
 
 # Each format covers its record from the start; `ns start_ns pid` come first, in every one,
 # and the rest comes in the order of the event's fields.
@@ -38,13 +41,21 @@ FORMATS = {
     WAIT: HEADER + "4xIiiiI",
     REAP: HEADER + "4xQQIIIIIiiI16s",
     FREED: HEADER + "4xII",
+    STACK: HEADER + "4xQIBBBx6Q",
+    BLOCK: HEADER + "4xQQqIiI4x3Q",
+    EXISTING: HEADER + "4xQQIIiIIIII16s",
 }
 TYPE_AT = 20  # offset of the 16-bit type; all types fit in its first byte
 
 REPARENT_INIT, REPARENT_RESOLVED, REPARENT_EXACT = 1, 2, 4
 
 # why records were lost: the indexes of the probes' array `lost`
-LOST_CAUSES = ("ring buffer full", "table of processes full", "auxiliary table full")
+LOST_CAUSES = (
+    "ring buffer full",
+    "table of processes full",
+    "auxiliary table full",
+    "Python stack without room",
+)
 
 _comms: dict[bytes, str] = {}
 
@@ -144,7 +155,22 @@ def _decoders() -> Sequence[Callable[[bytes, int], Event]]:
     def freed(data: bytes, at: int) -> Event:
         return Freed(*unpack[FREED](data, at))
 
-    known = [unknown, fork, exec_, text, exit_, zombie, reparent, wait, reap, freed]
+    unpack_stack, unpack_block = unpack[STACK], unpack[BLOCK]
+
+    def stack(data: bytes, at: int) -> Event:
+        values = unpack_stack(data, at)
+        return new(StackOf, (*values[:8], values[8:]))
+
+    def block(data: bytes, at: int) -> Event:
+        values = unpack_block(data, at)
+        return new(Block, (*values[:9], values[9:]))
+
+    def existing(data: bytes, at: int) -> Event:
+        *values, comm = unpack[EXISTING](data, at)
+        return new(Existing, (*values, _comm(comm), None, None))
+
+    known = [unknown, fork, exec_, text, exit_, zombie, reparent, wait, reap, freed, stack, block,
+             existing]  # fmt: skip
     return known + [unknown] * (256 - len(known))
 
 

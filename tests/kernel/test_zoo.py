@@ -197,6 +197,8 @@ def test_left_zombie_reaped_while_lingering(
     truth.update(reaper={"pid": adopting, "tid": adopting})
     truth.update(reap_call={"syscall": "wait4", "options": 0}, waits_timed=[])
     truth["reparents"] = [adoption(told, adopting, while_zombie=True)]
+    truth["may_be_unseen"] = ["reap_call.stack"]
+    assert process["unseen"] == {"reap_call.stack": "this Python is not followed"}  # this test
     assert compare.of_life(truth, process) == []
 
 

@@ -226,6 +226,7 @@ def assert_empty(machine: Lifecycle) -> None:
     """Nothing is kept of what is over."""
     assert machine.alive == 0
     assert list(machine.unfinished) == []
+    assert machine.zombies_since(1 << 63) == []
     kept = {
         name: value
         for name, value in vars(machine).items()

@@ -8,7 +8,15 @@ from typing import Any, get_args
 import pytest
 
 from zombiebpf import events
-from zombiebpf.events import Event, ReapFlags, TextKind, ZombieHook
+from zombiebpf.events import (
+    Event,
+    ExistingFlags,
+    ReapFlags,
+    StackKind,
+    StackProblem,
+    TextKind,
+    ZombieHook,
+)
 from zombiebpf.lifecycle import Lifecycle
 
 KINDS: tuple[Any, ...] = get_args(Event)
@@ -19,7 +27,7 @@ def test_all_of_them_are_events() -> None:
         each for each in vars(events).values() if isinstance(each, type) and issubclass(each, tuple)
     }
     assert set(KINDS) == declared
-    assert len(KINDS) == 9
+    assert len(KINDS) == 12
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -46,4 +54,12 @@ def test_what_the_kernels_numbers_mean() -> None:
     # probes/wire.h; test_wire_records.py compares them
     assert (ZombieHook.SIGNAL_GENERATE, ZombieHook.SCHED_SWITCH) == (0, 1)
     assert (TextKind.FILENAME, TextKind.ARGV) == (1, 2)
-    assert (ReapFlags.EXITING, ReapFlags.BY_PARENT) == (1, 2)
+    assert (ReapFlags.EXITING, ReapFlags.BY_PARENT, ReapFlags.STACKED) == (1, 2, 4)
+    assert (ExistingFlags.EXITING, ExistingFlags.ZOMBIE, ExistingFlags.JOINED) == (1, 2, 4)
+    assert [kind.value for kind in StackKind] == [1, 2, 3, 4]
+    assert [problem.value for problem in StackProblem] == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_only_the_reader_knows_is_optional() -> None:
+    existing = events.Existing(*range(14))  # type: ignore[arg-type]
+    assert (existing.parent_comm, existing.argv) == (None, None)

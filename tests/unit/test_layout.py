@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping
 
@@ -16,7 +17,10 @@ from zombiebpf.kernel.layout import STRUCTS, TRACEPOINTS, btf_names, from_btf, f
 MEMBER = re.compile(r"struct \{ (?:char _at_(\w+)\[(\d+)\]; )?(.*) \} __attribute__\(\(packed\)\);")
 
 
-def offsets(state: str = "__state") -> dict[str, dict[str, int]]:
+X86_64, ARM64 = "thread.fsbase", "thread.uw.tp_value"
+
+
+def offsets(state: str = "__state", pointer: str = X86_64) -> dict[str, dict[str, int]]:
     """A kernel in which no two fields of all structs lie at the same offset but the first's 0."""
     made: dict[str, dict[str, int]] = {}
     number = 0
@@ -26,6 +30,7 @@ def offsets(state: str = "__state") -> dict[str, dict[str, int]]:
             made[struct][path] = 8 * number
             number += 1
     made["task_struct"][state] = 4096
+    made["task_struct"][pointer] = 4104
     return made
 
 
@@ -55,7 +60,7 @@ def test_each_field_lies_where_the_kernel_has_it() -> None:
         for (_, declaration), path in zip(declared, paths):
             assert re.search(rf"\b{path.rpartition('.')[2]}(\[\d+\])?;", declaration), declaration
         seen += len(declared)
-    assert seen == sum(len(paths) for paths in STRUCTS.values()) + 1
+    assert seen == sum(len(paths) for paths in STRUCTS.values()) + 2
 
 
 def test_the_text_of_each_kind_of_field() -> None:
@@ -69,6 +74,8 @@ def test_the_text_of_each_kind_of_field() -> None:
         "struct { char _at_ns_inum[24]; struct { u32 inum; } ns; } __attribute__((packed));",
         "struct { int nr; } __attribute__((packed));",
         "struct { char _at___state[4096]; u32 __state; } __attribute__((packed));",
+        "struct { char _at_thread_fsbase[4104]; struct { u64 fsbase; } thread; } "
+        "__attribute__((packed));",
     ]:
         assert line in c
 
@@ -82,14 +89,45 @@ def test_a_struct_met_in_arrays_has_its_real_size() -> None:
 @pytest.mark.parametrize("name", ["__state", "state"])
 def test_the_state_by_either_of_its_names(name: str) -> None:
     layout = from_btf(kernel(offsets(name)))
-    assert layout.macros == {"STATE_FIELD": name}
+    assert layout.macros["STATE_FIELD"] == name
     assert (4096, f"u32 {name};") in members(layout.c, "task_struct")
 
 
 def test_of_two_names_the_first_is_taken() -> None:
     fields = offsets("__state")
     fields["task_struct"]["state"] = 8192
-    assert from_btf(kernel(fields)).macros == {"STATE_FIELD": "__state"}
+    fields["task_struct"][ARM64] = 8200
+    assert from_btf(kernel(fields)).macros == {"STATE_FIELD": "__state", "THREAD_POINTER": X86_64}
+
+
+@pytest.mark.parametrize(
+    ("name", "declaration"),
+    [
+        (X86_64, "struct { u64 fsbase; } thread;"),
+        (ARM64, "struct { struct { u64 tp_value; } uw; } thread;"),
+    ],
+)
+def test_what_points_to_a_threads_data_on_either_machine(name: str, declaration: str) -> None:
+    layout = from_btf(kernel(offsets(pointer=name)))
+    assert layout.macros["THREAD_POINTER"] == name
+    assert (4104, declaration) in members(layout.c, "task_struct")
+
+
+def test_no_pointer_to_a_threads_data() -> None:
+    fields = offsets()
+    del fields["task_struct"][X86_64]
+    lacks = r"no task_struct\.thread\.fsbase or thread\.uw\.tp_value \("
+    with pytest.raises(ZombiebpfError, match=lacks):
+        from_btf(kernel(fields))
+
+
+@pytest.mark.parametrize(("machine", "name"), [("x86_64", X86_64), ("aarch64", ARM64)])
+def test_it_is_the_machines_own_where_headers_tell(
+    machine: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    macros = from_headers("/usr/src/linux").macros
+    assert macros == {"STATE_FIELD": "__state", "THREAD_POINTER": name}
 
 
 def test_no_state_at_all() -> None:
@@ -129,4 +167,4 @@ def test_the_source_is_told() -> None:
     real = from_headers("/usr/src/linux")
     assert "/usr/src/linux" in real.source
     assert "#include <linux/sched.h>" in real.c
-    assert real.macros == {"STATE_FIELD": "__state"}
+    assert real.macros["STATE_FIELD"] == "__state"

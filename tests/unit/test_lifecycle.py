@@ -41,7 +41,8 @@ from zombiebpf.life import (
     ReapedBy,
     State,
 )
-from zombiebpf.lifecycle import UNSEEN_LOST, UNSEEN_REAP, UNSEEN_ZOMBIE
+from zombiebpf.lifecycle import UNSEEN_ZOMBIE
+from zombiebpf.open_life import UNSEEN_LOST, UNSEEN_REAP
 
 P = 20
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any, Callable, ClassVar
 
 import pytest
 
@@ -38,20 +39,48 @@ ATTACH_FAILED = "Failed to attach BPF to raw tracepoint"
 ATTACH = "bpf_attach_raw_tracepoint (sched_switch): {}\n"
 
 
+class FakeTable:
+    """A table of bcc, kept in a dict."""
+
+    Key = Leaf = int
+
+    def __init__(self, kept: dict[int, int]) -> None:
+        self._kept = kept
+
+    def __setitem__(self, key: int, leaf: int) -> None:
+        self._kept[key] = leaf
+
+
 class FakeBpf:
     """bcc.BPF, failing as it was told to: (method, printed, raised)."""
 
     RAW_TRACEPOINT = 17
     failure: tuple[str, str, str] = ("", "", "")
+    loaded: ClassVar[list[str]] = []
+    stages: ClassVar[dict[int, int]] = {}
+    attached: ClassVar[list[str]] = []
 
     def __init__(self, **_: Any) -> None:
+        self.raw_tracepoint_fds: dict[bytes, int] = {}
+        for kept in (self.loaded, self.stages, self.attached):
+            kept.clear()
         self._fail("compile")
 
-    def load_func(self, *_: Any) -> None:
-        self._fail("load")
+    def load_func(self, name: str, kind: int) -> SimpleNamespace:
+        assert kind == self.RAW_TRACEPOINT
+        self._fail("load stages" if name.startswith("stage_") else "load")
+        self.loaded.append(name)
+        return SimpleNamespace(fd=100 + len(self.loaded))
 
-    def attach_raw_tracepoint(self, **_: Any) -> None:
+    def __getitem__(self, name: str) -> FakeTable:
+        assert name == "stages"
+        self._fail("fill stages")
+        return FakeTable(self.stages)
+
+    def attach_raw_tracepoint(self, tp: bytes, fn_name: bytes) -> None:
         self._fail("attach")
+        assert fn_name == b"on_" + tp
+        self.attached.append(fn_name.decode())
 
     def _fail(self, method: str) -> None:
         where, printed, raised = self.failure
@@ -185,6 +214,80 @@ def test_other_failures(method: str, printed: str, raised: str, what: str, load:
     assert error.exit_code == 70
     assert error.what == what
     assert error.cure
+
+
+@pytest.mark.parametrize(
+    ("method", "printed", "raised", "what"),
+    [
+        (
+            "load stages",
+            VERIFIER.format("Invalid argument"),
+            "Failed to load BPF program b'stage_find': Invalid argument",
+            "the kernel's verifier refuses the probe of Python's stacks: "
+            "infinite loop detected at insn 2",
+        ),
+        (
+            "fill stages",
+            "",
+            "Could not update table: Invalid argument",
+            "the kernel refuses to load the probe of Python's stacks: "
+            "Could not update table: Invalid argument",
+        ),
+    ],
+)
+def test_stacks_that_cannot_be(
+    method: str, printed: str, raised: str, what: str, load: Load
+) -> None:
+    assert load(method, printed, raised).what == what
+
+
+@pytest.fixture
+def libbcc(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
+    """Tracepoint -> the descriptor that libbcc gives for it, -1 where it is not there."""
+    descriptors = {"sched_process_fork": 70, "sched_process_exit": 71, "missing": -1}
+
+    def attach(fd: int, name: bytes) -> int:
+        assert FakeBpf.attached == [], "it must run before those of the tracepoints"
+        assert fd > 100
+        return descriptors[name.decode()]
+
+    lib = SimpleNamespace(bpf_attach_raw_tracepoint=attach)
+    bcc = SimpleNamespace(BPF=FakeBpf, libbcc=SimpleNamespace(lib=lib))
+    monkeypatch.setattr(program, "import_bcc", lambda: bcc)
+    monkeypatch.setattr(FakeBpf, "failure", ("", "", ""))
+    return descriptors
+
+
+def test_the_order_of_what_is_loaded_and_attached(libbcc: dict[str, int]) -> None:
+    before = [("on_first", "sched_process_fork"), ("on_second", "sched_process_exit")]
+    bpf = program.load("", Layout("", {}, "BTF"), ["sched_switch", "sched_process_fork"], before)
+    assert FakeBpf.loaded == [
+        "on_sched_switch",
+        "on_sched_process_fork",
+        *program.STAGES,
+        "on_first",
+        "on_second",
+    ]
+    # a stage's number is its index in STAGES, as probes/python.h has them
+    assert FakeBpf.stages == {0: 103, 1: 104, 2: 105}
+    assert FakeBpf.attached == ["on_sched_switch", "on_sched_process_fork"]
+    assert bpf.raw_tracepoint_fds == {b"on_first": 70, b"on_second": 71}
+
+
+def test_what_must_come_before_cannot_be_attached(libbcc: dict[str, int]) -> None:
+    with pytest.raises(ZombiebpfError) as caught:
+        program.load("", Layout("", {}, "BTF"), ["sched_switch"], [("on_first", "missing")])
+    assert caught.value.what == (
+        "the kernel refuses to load the probe of missing: tracepoint missing cannot be attached to"
+    )
+    assert FakeBpf.attached == []
+
+
+def test_the_stages_numbers_are_those_of_the_probes() -> None:
+    header = (program.probes_directory() / "python.h").read_text(encoding="utf-8")
+    declared = re.findall(r"^#define (STAGE_\w+) (\d+)$", header, re.M)
+    assert declared == [(name.upper(), str(number)) for number, name in enumerate(program.STAGES)]
+    assert f"BPF_PROG_ARRAY(stages, {len(program.STAGES)});" in header
 
 
 def test_no_room_for_temporary_files(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from zombiebpf.kernel.ring import Ring
+from zombiebpf.kernel.ring import Ring, TextRing
 
 PAGE = mmap.PAGESIZE
 PAGES = 2
@@ -18,7 +18,7 @@ SIZE = PAGES * PAGE
 RECORD = 88
 STRIDE = RECORD + 8
 FITS = SIZE // STRIDE
-BUSY = 1 << 31
+BUSY, DISCARDED = 1 << 31, 1 << 30
 
 
 class Producer:
@@ -36,14 +36,19 @@ class Producer:
 
     def write(self, number: int, flags: int = 0) -> int:
         """Reserve and fill one record; where it begins."""
+        return self.write_bytes(payload(number), flags)
+
+    def write_bytes(self, data: bytes, flags: int = 0) -> int:
+        """One record of any size: the next begins at a multiple of 8."""
         at = self.position
-        self.put(at, struct.pack("<II", RECORD | flags, 0) + payload(number))
-        self.position += STRIDE
+        # the header's second word is the page of the record, for the kernel alone
+        self.put(at, struct.pack("<II", len(data) | flags, at // PAGE % PAGES) + data)
+        self.position += 8 + (len(data) + 7) // 8 * 8
         os.pwrite(self.fd, struct.pack("<Q", self.position), PAGE)
         return at
 
-    def commit(self, at: int) -> None:
-        self.put(at, struct.pack("<I", RECORD))
+    def commit(self, at: int, size: int = RECORD, flags: int = 0) -> None:
+        self.put(at, struct.pack("<I", size | flags))
 
     def put(self, at: int, data: bytes) -> None:
         for index, byte in enumerate(data):
@@ -69,7 +74,7 @@ def numbers(data: bytes) -> list[int]:
     for at in range(0, len(data), STRIDE):
         number = int.from_bytes(data[at + 8 : at + 16], "little")
         assert data[at + 8 : at + STRIDE] == payload(number)
-        assert data[at : at + 8] == struct.pack("<II", RECORD, 0)
+        assert data[at : at + 4] == struct.pack("<I", RECORD)
         found.append(number)
     return found
 
@@ -182,3 +187,110 @@ def test_what_was_read_stays_when_the_ring_is_written_again(producer: Producer, 
     for number in range(2, 2 + FITS):
         producer.write(number)
     assert numbers(data) == [1]
+
+
+# records of any size
+
+
+@pytest.fixture
+def texts(producer: Producer) -> Iterator[TextRing]:
+    made = TextRing(producer.fd, PAGES)
+    yield made
+    made.close()
+
+
+def some(number: int, size: int) -> bytes:
+    """Bytes that tell where they were cut, or taken from a neighbour."""
+    return bytes((number + at) % 251 + 1 for at in range(size))
+
+
+def test_an_empty_ring_of_texts(producer: Producer, texts: TextRing) -> None:
+    assert texts.read() == []
+    assert producer.consumed == 0
+
+
+SIZES = [*range(18), 31, 63, 64, 65, 1391, 4095, 4097]
+
+
+def test_each_record_has_its_own_size(producer: Producer, texts: TextRing) -> None:
+    for size in SIZES:
+        written = [some(1, 5), some(2, size), some(3, 3)]
+        for data in written:
+            producer.write_bytes(data)
+        assert texts.read() == written
+        assert producer.consumed == producer.position
+        assert texts.read() == []
+
+
+def test_a_busy_text_holds_up_those_behind_it(producer: Producer, texts: TextRing) -> None:
+    producer.write_bytes(some(0, 13))
+    busy = producer.write_bytes(some(1, 21), BUSY)
+    producer.write_bytes(some(2, 8))
+    assert texts.read() == [some(0, 13)]
+    assert producer.consumed == busy
+    assert texts.read() == []
+    assert producer.consumed == busy
+    producer.commit(busy, 21)
+    assert texts.read() == [some(1, 21), some(2, 8)]
+    assert producer.consumed == producer.position
+
+
+def test_a_busy_record_that_is_discarded_in_the_end(producer: Producer, texts: TextRing) -> None:
+    busy = producer.write_bytes(some(0, 21), BUSY)
+    producer.write_bytes(some(1, 3))
+    assert texts.read() == []
+    producer.commit(busy, 21, DISCARDED)
+    assert texts.read() == [some(1, 3)]
+
+
+def test_discarded_texts_are_stepped_over(producer: Producer, texts: TextRing) -> None:
+    producer.write_bytes(some(0, 9))
+    producer.write_bytes(some(1, 100), DISCARDED)
+    producer.write_bytes(some(2, 9))
+    producer.write_bytes(some(3, 1), DISCARDED)
+    assert texts.read() == [some(0, 9), some(2, 9)]
+    assert producer.consumed == producer.position
+    producer.write_bytes(some(4, 1), DISCARDED)
+    assert texts.read() == []
+    assert producer.consumed == producer.position
+
+
+def test_texts_that_lie_across_the_end(producer: Producer, texts: TextRing) -> None:
+    across = 0
+    for number in range(60):
+        size = 1 + 397 * number % 1500
+        at = producer.write_bytes(some(number, size))
+        across += at % SIZE + 8 + size > SIZE
+        assert texts.read() == [some(number, size)]
+    assert across > 2
+    assert producer.consumed == producer.position > 3 * SIZE
+
+
+def test_a_header_at_the_very_end(texts: TextRing, producer: Producer) -> None:
+    """Its first 8 bytes are the last of the data, which begin anew right behind."""
+    producer.write_bytes(some(0, SIZE - 16))
+    assert texts.read() == [some(0, SIZE - 16)]
+    at = producer.write_bytes(some(1, 24))
+    assert at == SIZE - 8
+    assert texts.read() == [some(1, 24)]
+
+
+def test_texts_go_on_where_the_last_consumer_stopped() -> None:
+    producer = Producer(position=(1 << 32) - 16)
+    texts = TextRing(producer.fd, PAGES)
+    producer.write_bytes(some(0, 9))
+    producer.write_bytes(some(1, 1))
+    assert texts.read() == [some(0, 9), some(1, 1)]
+    assert producer.consumed == (1 << 32) + 24
+    texts.close()
+    producer.close()
+
+
+def test_texts_stay_when_the_ring_is_written_again(producer: Producer, texts: TextRing) -> None:
+    producer.write_bytes(some(7, 30))
+    kept = texts.read()
+    for number in range(40):
+        producer.write_bytes(some(number, 300))
+        texts.read()
+    assert producer.position > SIZE
+    assert kept == [some(7, 30)]

@@ -7,16 +7,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Optional
 
 import pytest
 
 from zombiebpf.errors import CommandError
 from zombiebpf.events import Event
 from zombiebpf.inheritance import Inheritance
+from zombiebpf.kernel.pythons import Pythons
 from zombiebpf.observe import CommandRun
+from zombiebpf.python.stacks import Stacks
 from zombiebpf.sentinel import Sentinel
 
 
@@ -27,6 +30,12 @@ class BrokenObserver:
         self.reads = reads
         self.hooks: dict[str, str] = {}
         self.precision: dict[str, str] = {}
+        self.stacks = Stacks()
+        self.pythons = Pythons(None)
+        self.expected: list[tuple[list[str], Optional[str]]] = []
+
+    def expect_pythons(self, path: Sequence[str], program: Optional[str]) -> None:
+        self.expected.append((list(path), program))
 
     @contextmanager
     def following_forks(self) -> Iterator[None]:
@@ -72,6 +81,14 @@ def test_the_command_is_reaped_and_nothing_else_is_left(inherited: Inheritance) 
         running.run(["/no/such/program"], None, {}, linger_s=60)
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+def test_the_interpreters_are_expected_where_the_command_looks(inherited: Inheritance) -> None:
+    observer = BrokenObserver(1 << 30)
+    running = CommandRun(observer, inherited)  # type: ignore[arg-type]
+    running.run(["sh", "-c", "exit 3"], None, {"PATH": "/none:/bin"}, linger_s=60)
+    assert running.exit_code == 3
+    assert observer.expected == [(["/none", "/bin"], "/bin/sh")]
 
 
 GROUP = """

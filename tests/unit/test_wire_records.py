@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from zombiebpf import events, wire
-from zombiebpf.events import Event, ReapFlags, Text, TextKind, ZombieHook
+from zombiebpf.events import (
+    Event,
+    ExistingFlags,
+    ReapFlags,
+    StackKind,
+    StackProblem,
+    Text,
+    TextKind,
+    ZombieHook,
+)
 
 HEADER = Path(__file__).resolve().parents[2] / "probes" / "wire.h"
 HEADER_TEXT = HEADER.read_text(encoding="utf-8")
@@ -26,8 +35,14 @@ EVENTS: dict[int, type] = {
     wire.WAIT: events.Wait,
     wire.REAP: events.Reap,
     wire.FREED: events.Freed,
+    wire.STACK: events.StackOf,
+    wire.BLOCK: events.Block,
+    wire.EXISTING: events.Existing,
 }
 C_NAMES = {kind: event.__name__.lower() for kind, event in EVENTS.items()}
+C_NAMES[wire.STACK] = "stack"
+# What no record tells: the reader adds it.
+NOT_SENT = {"parent_comm", "argv"}
 
 
 # a parser of what wire.h declares, by the rules of the C ABI
@@ -36,23 +51,30 @@ C_NAMES = {kind: event.__name__.lower() for kind, event in EVENTS.items()}
 class Member(NamedTuple):
     offset: int
     size: int
-    form: str  # of struct
+    form: str  # of struct; an array's count comes first
+
+
+COUNTS = {
+    "ZB_COMM_BYTES": 16,
+    "ZB_TEXT_BYTES": 56,
+    "ZB_STACK_SELVES": 6,
+    "ZB_BLOCK_SELVES": 3,
+}
 
 
 def c_struct(name: str) -> dict[str, Member]:
     """Member -> where it lies within the struct, naturally aligned."""
-    forms = {"u64": "Q", "u32": "I", "s32": "i", "u16": "H"}
-    texts = {"ZB_COMM_BYTES": 16, "ZB_TEXT_BYTES": 56}
-    for macro, size in texts.items():
-        assert f"#define {macro} {size}\n" in HEADER_TEXT
+    forms = {"u64": "Q", "s64": "q", "u32": "I", "s32": "i", "u16": "H", "u8": "B", "char": "s"}
+    for macro, number in COUNTS.items():
+        assert f"#define {macro} {number}\n" in HEADER_TEXT
     body = re.search(rf"^struct {name} \{{\n(.*?)^(?:\}};|\tunion)", HEADER_TEXT, re.M | re.S)
     assert body, name
     found, at = {}, 0
     for c_type, member, count in re.findall(r"^\t(\w+) (\w+)(?:\[(\w+)\])?;", body[1], re.M):
-        size = texts[count] if count else struct.calcsize(forms[c_type])
-        align = 1 if count else size
+        align = struct.calcsize(forms[c_type])
+        size = align * (COUNTS[count] if count else 1)
         at = (at + align - 1) // align * align
-        found[member] = Member(at, size, f"{size}s" if count else forms[c_type])
+        found[member] = Member(at, size, (str(COUNTS[count]) if count else "") + forms[c_type])
         at += size
     return found
 
@@ -67,14 +89,15 @@ def c_enum(name: str) -> dict[str, int]:
 BODY_AT = 24
 
 
-def encoded(kind: int, **values: Any) -> bytes:
+def encoded(kind: int, /, **values: Any) -> bytes:
     """A record written as the C compiler lays it out, 0 where nothing is given."""
     record = bytearray(wire.RECORD_BYTES)
     head = c_struct("zb_record")
     body = c_struct(f"zb_{C_NAMES[kind]}")
     for name, value in {**values, "type": kind}.items():
         where, start = (head[name], 0) if name in head else (body[name], BODY_AT)
-        struct.pack_into("<" + where.form, record, start + where.offset, value)
+        given = value if isinstance(value, tuple) else (value,)
+        struct.pack_into("<" + where.form, record, start + where.offset, *given)
     return bytes(record)
 
 
@@ -92,8 +115,10 @@ def distinct(kind: int) -> dict[str, Any]:
             continue
         if where.form.endswith("s"):
             values[name] = (name[:8] + "-" * where.size)[: where.size].encode()
-        elif where.form == "i":
-            values[name] = -0x01010101 * number
+        elif where.form in "iq":
+            values[name] = -int.from_bytes(bytes([number]) * where.size, "little")
+        elif where.form.endswith("Q") and where.form != "Q":
+            values[name] = tuple(0x9000000000000000 + each for each in range(int(where.form[:-1])))
         else:
             values[name] = int.from_bytes(bytes([0x80 + number]) * where.size, "little")
     return values
@@ -110,7 +135,8 @@ def test_each_member_becomes_the_field_of_its_name(kind: int) -> None:
         del values["flags"]
         event = event._replace(is_init=0, resolved=0, exact=0)  # type: ignore[union-attr]
         values.update(is_init=0, resolved=0, exact=0)
-    assert set(event._fields) == set(values)
+    assert set(event._fields) - NOT_SENT == set(values)
+    assert all(getattr(event, name) is None for name in NOT_SENT & set(event._fields))
     for name, value in values.items():
         expected = value.decode() if isinstance(value, bytes) else value
         assert getattr(event, name) == expected, name
@@ -120,7 +146,33 @@ def test_each_member_becomes_the_field_of_its_name(kind: int) -> None:
 def test_nothing_but_zeros(kind: int) -> None:
     event = decoded(encoded(kind))
     assert type(event) is EVENTS[kind]
-    assert all(value in (0, "", b"", False) for value in event)
+    nothing = (0, "", b"", None, (0,) * 3, (0,) * 6)
+    assert all(value in nothing for value in event)
+
+
+@pytest.mark.parametrize(("kind", "count"), [(wire.STACK, 6), (wire.BLOCK, 3)])
+def test_each_of_the_selves_has_its_place(kind: int, count: int) -> None:
+    selves = tuple(range(0x7F0000001000, 0x7F0000001000 + count))
+    event = decoded(encoded(kind, pid=5, selves=selves))
+    assert isinstance(event, (events.StackOf, events.Block))
+    assert event.selves == selves
+    assert event.pid == 5
+
+
+def test_the_small_members_of_a_stack() -> None:
+    record = encoded(
+        wire.STACK, tid=1 << 31, kind=StackKind.BLOCK, problem=StackProblem.LOST, first=6
+    )
+    event = decoded(record)
+    assert isinstance(event, events.StackOf)
+    assert (event.tid, event.kind, event.problem, event.first) == (1 << 31, 4, 5, 6)
+
+
+@pytest.mark.parametrize("timeout", [-1, 0, 5_000_000, (1 << 63) - 1])
+def test_the_timeout_of_a_block_is_signed(timeout: int) -> None:
+    event = decoded(encoded(wire.BLOCK, timeout_ns=timeout, syscall=-1))
+    assert isinstance(event, events.Block)
+    assert (event.timeout_ns, event.syscall) == (timeout, -1)
 
 
 def test_a_text() -> None:
@@ -180,7 +232,7 @@ def test_batches_as_the_ring_gives_them() -> None:
     assert list(wire.decode(b"", stride=96, first=8)) == []
 
 
-@pytest.mark.parametrize("kind", [0, 10, 11, 127, 255])
+@pytest.mark.parametrize("kind", [0, 13, 14, 127, 255])
 def test_an_unknown_type(kind: int) -> None:
     record = bytearray(encoded(wire.EXIT))
     record[wire.TYPE_AT] = kind
@@ -200,6 +252,14 @@ def test_kinds_of_text() -> None:
     assert c_enum("text_kind") == {kind.name: kind.value for kind in TextKind}
 
 
+def test_kinds_and_problems_of_stacks() -> None:
+    of = {f"OF_{kind.name}": kind.value for kind in StackKind}
+    assert c_enum("stack_kind") == of
+    problems = {f"STACK_{problem.name}": problem.value for problem in StackProblem}
+    problems["STACK_WHOLE"] = problems.pop("STACK_NONE")
+    assert c_enum("stack_problem") == problems
+
+
 def test_flags() -> None:
     bits = re.findall(r"^#define ZB_(\w+)[\s\\]*\(1 << (\d+)\)", HEADER_TEXT, re.M)
     assert {name: 1 << int(bit) for name, bit in bits} == {
@@ -209,6 +269,10 @@ def test_flags() -> None:
         "REPARENT_EXACT": wire.REPARENT_EXACT,
         "REAP_EXITING": ReapFlags.EXITING,
         "REAP_BY_PARENT": ReapFlags.BY_PARENT,
+        "REAP_STACKED": ReapFlags.STACKED,
+        "EXISTING_EXITING": ExistingFlags.EXITING,
+        "EXISTING_ZOMBIE": ExistingFlags.ZOMBIE,
+        "EXISTING_JOINED": ExistingFlags.JOINED,
     }
 
 
@@ -219,6 +283,7 @@ def test_causes_of_losses() -> None:
         "LOST_RING_FULL": "ring buffer",
         "LOST_LIVES_FULL": "processes",
         "LOST_TABLE_FULL": "auxiliary",
+        "LOST_STACKS": "Python stack",
     }
     assert set(words) == set(declared)
     for name, index in declared.items():

@@ -61,7 +61,7 @@ def diagnose() -> Diagnosis:
         chosen = tuple(_hooks(kernel))
     except ZombiebpfError as error:
         checks.append(Check("hooks", False, error.what, error.cure))
-    checks.append(_proof([check for check in checks if check.needed and not check.ok]))
+    checks += _proof([check for check in checks if check.needed and not check.ok])
     return Diagnosis(tuple(checks), chosen, _exit_code(checks))
 
 
@@ -171,25 +171,44 @@ def _hooks(kernel: hooks.Kernel) -> list[Hook]:
     ]
 
 
-def _proof(missing: list[Check]) -> Check:
+def _proof(missing: list[Check]) -> list[Check]:
     name = "self-check"
     if missing:
-        return Check(name, False, "not tried, because of the above")
+        return [Check(name, False, "not tried, because of the above")]
     began = time.monotonic()
     try:
         with Observer() as observer:
             call = "is seen" if observer.wait_call_seen else "is not seen on this machine"
             took = time.monotonic() - began
-            return Check(
+            proof = Check(
                 name,
                 True,
                 f"fork, exec, exit, zombie, reparent and reap of own processes were seen as they "
                 f"were; the system call of a reap {call}; {took:.2f} s with compiling",
             )
+            observer.expect_pythons(os.environ.get("PATH", "").split(":"))
+            return [proof, _stacks(observer)]
     except PrivilegeError as error:
-        return Check(name, False, error.what, error.cure, privilege=True)
+        return [Check(name, False, error.what, error.cure, privilege=True)]
     except ZombiebpfError as error:
-        return Check(name, False, error.what, error.cure)
+        return [Check(name, False, error.what, error.cure)]
+
+
+def _stacks(observer: Observer) -> Check:
+    pythons = observer.pythons
+    name, versions = "Python stacks", ", ".join(dict.fromkeys(pythons.expected))
+    if pythons.refused is not None:
+        return Check(
+            name,
+            False,
+            f"no uprobe can be placed ({pythons.refused}): a new interpreter is known some 20 ms "
+            "after its start",
+            "run it as root, or with CAP_SYS_ADMIN",
+            needed=False,
+        )
+    found = f"CPython {versions} found" if versions else "no CPython found beforehand"
+    found += "; any other is known some 20 ms after its first start"
+    return Check(name, True, found, needed=False)
 
 
 def _exit_code(checks: list[Check]) -> int:

@@ -8,6 +8,7 @@ kernel has no BTF the same probes compile against its real headers instead.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -17,8 +18,14 @@ from zombiebpf.kernel.btf import Btf
 # struct -> field -> C type; a dotted field descends. The order is the order of the C text.
 STRUCTS: Mapping[str, Mapping[str, str]] = {
     "kernfs_node": {"id": "u64"},
-    "cgroup": {"kn": "struct kernfs_node *"},
+    "cgroup_subsys_state": {"cgroup": "struct cgroup *"},
+    "cgroup": {"kn": "struct kernfs_node *", "self.parent": "struct cgroup_subsys_state *"},
     "css_set": {"dfl_cgrp": "struct cgroup *"},
+    "super_block": {"s_magic": "u64"},
+    "inode": {"i_ino": "u64", "i_sb": "struct super_block *"},
+    "file": {"f_inode": "struct inode *"},
+    "fdtable": {"max_fds": "u32", "fd": "struct file **"},
+    "files_struct": {"fdt": "struct fdtable *"},
     "mm_struct": {"arg_start": "u64", "arg_end": "u64"},
     "linux_binprm": {"filename": "const char *"},
     "kernel_siginfo": {"si_code": "int"},
@@ -43,18 +50,33 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
         "group_leader": "struct task_struct *",
         "children": "struct list_head",
         "sibling": "struct list_head",
+        "tasks": "struct list_head",
+        "flags": "u32",
         "thread_pid": "struct pid *",
         "signal": "struct signal_struct *",
         "sighand": "struct sighand_struct *",
         "mm": "struct mm_struct *",
+        "files": "struct files_struct *",
         "cgroups": "struct css_set *",
         "stack": "void *",
         "comm": "char[16]",
     },
 }
 
+# The same for one machine alone: the registers at the top of a thread's kernel stack
+# (probes/syscall.h); x86_64's are an ABI.
+OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "aarch64": {
+        "pt_regs": {"regs": "u64[31]", "pc": "u64", "pstate": "u64", "syscallno": "int"},
+    },
+}
+
 # One of each group must be there; the first found is taken and named by the macro.
-ALTERNATIVES = {"STATE_FIELD": ("task_struct", "u32", ("__state", "state"))}
+ALTERNATIVES = {
+    "STATE_FIELD": ("task_struct", "u32", ("__state", "state")),
+    # what the C library keeps the thread's own data by: x86_64, arm64
+    "THREAD_POINTER": ("task_struct", "u64", ("thread.fsbase", "thread.uw.tp_value")),
+}
 
 TRACEPOINTS = (
     "sched_process_fork",
@@ -65,12 +87,13 @@ TRACEPOINTS = (
     "sched_switch",
     "signal_generate",
     "kmem_cache_free",
+    "cgroup_attach_task",
 )
 
 # The structs that need their real size, beside those of which fields are read.
-SIZES = ("upid",)
+SIZES = ("upid", "pt_regs")
 
-_PRELUDE = """struct task_struct; struct sighand_struct; struct pid_namespace;
+_PRELUDE = """struct task_struct; struct sighand_struct; struct pid_namespace; struct files_struct;
 struct list_head { struct list_head *next, *prev; };
 """
 
@@ -82,6 +105,8 @@ _HEADERS = """#include <linux/sched.h>
 #include <linux/kernfs.h>
 #include <linux/mm_types.h>
 #include <linux/ptrace.h>
+#include <linux/fs.h>
+#include <linux/fdtable.h>
 """
 
 
@@ -93,14 +118,18 @@ class Layout(NamedTuple):
     source: str  # where it comes from, for people
 
 
+def _structs() -> Mapping[str, Mapping[str, str]]:
+    return {**STRUCTS, **OF_MACHINE.get(platform.machine(), {})}
+
+
 def btf_names() -> list[str]:
     """All names that must be indexed to build the layout."""
-    return [*STRUCTS, *(f"btf_trace_{name}" for name in TRACEPOINTS)]
+    return [*_structs(), *(f"btf_trace_{name}" for name in TRACEPOINTS)]
 
 
 def from_btf(btf: Btf) -> Layout:
     """ZombiebpfError names the field that this kernel lacks."""
-    wanted = {struct: dict(fields) for struct, fields in STRUCTS.items()}
+    wanted = {struct: dict(fields) for struct, fields in _structs().items()}
     macros = {}
     for macro, (struct, c_type, names) in ALTERNATIVES.items():
         found = [name for name in names if btf.field(struct, name) is not None]
@@ -116,7 +145,9 @@ def from_btf(btf: Btf) -> Layout:
 
 def from_headers(directory: str) -> Layout:
     """For a kernel without BTF: the real structs, of `directory`'s headers."""
-    return Layout(_HEADERS, {"STATE_FIELD": "__state"}, f"headers in {directory}")
+    pointer = "thread.uw.tp_value" if platform.machine() == "aarch64" else "thread.fsbase"
+    macros = {"STATE_FIELD": "__state", "THREAD_POINTER": pointer}
+    return Layout(_HEADERS, macros, f"headers in {directory}")
 
 
 def _struct(btf: Btf, struct: str, fields: Mapping[str, str]) -> str:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Optional
@@ -23,16 +22,6 @@ OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement 
 # include/uapi/linux/capability.h; each set is enough
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 _INIT_PIDNS = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
-
-_SYSCALLS = {
-    "x86_64": {61: "wait4", 247: "waitid", 426: "io_uring_enter"},
-    "aarch64": {260: "wait4", 95: "waitid", 426: "io_uring_enter"},
-}
-
-
-def syscall_names() -> Mapping[int, str]:
-    """Number -> name of the calls in which a process can be reaped."""
-    return _SYSCALLS.get(platform.machine(), {})
 
 
 def capabilities() -> int:
@@ -58,6 +47,15 @@ def require_kernel() -> None:
     release = platform.release()
     if kernel_version(release)[:2] < OLDEST_KERNEL:
         raise ZombiebpfError(f"Linux {release} has no BPF ring buffer", "boot Linux 5.8 or newer")
+
+
+def require_no_lockdown() -> None:
+    """LOCKDOWN_BPF_READ_KERNEL, include/linux/security.h: the helpers are not there then."""
+    if lockdown() == "confidentiality":
+        raise ZombiebpfError(
+            "this kernel is locked down, BPF may not read its memory",
+            "boot it without lockdown=confidentiality",
+        )
 
 
 def pid_namespace() -> int:

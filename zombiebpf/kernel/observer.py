@@ -4,42 +4,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Optional
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.events import ARGV_BYTES, Event
-from zombiebpf.kernel import hooks, layout, machine, program
-from zombiebpf.kernel.ring import Ring
+from zombiebpf.kernel import hooks, layout, machine, program, takeover
+from zombiebpf.kernel.activity import Doing, look_at
+from zombiebpf.kernel.pythons import Newcomers, Pythons
+from zombiebpf.kernel.ring import Ring, TextRing
+from zombiebpf.python.programs import image_of_program, known_pythons
+from zombiebpf.python.qualname import Qualnames
+from zombiebpf.python.stacks import RecordError, Stacks
 from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, TEXT_BYTES, decode
 
+PY_RING_PAGES = 2048  # 8 MiB: some thousand functions, each sent once
 RING_PAGES = 4096  # 16 MiB: 170,000 records, some 3 s of the fastest fork storm
 MAX_LIVES = 65536  # processes followed at one time
-_THREAD_SIZE = 16384  # x86_64 without KASAN; the self-check finds a wrong one out
+# Without KASAN; arm64's is a page where that is greater. The self-check finds a wrong one out.
+_THREAD_SIZE = max(16384, os.sysconf("SC_PAGE_SIZE"))
 _HEADER_BYTES = 8
 
 
 class Observer:
     """A context manager: entered, the probes are attached and have proved themselves.
 
-    `forced` is fact -> hook's name; `follow_all` follows every process born on
-    the machine, else those forked within `following_forks()` and their descendants.
+    It follows what is forked within `following_forks()`, with all descendants; with
+    `selecting` what take_over() is told to, too. `forced` is fact -> hook's name.
     `waits` asks for a Wait event of each wait; reaps tell of theirs in any case.
     """
 
     def __init__(
         self,
         forced: Optional[Mapping[str, str]] = None,
-        follow_all: bool = False,
         waits: bool = False,
+        selecting: bool = False,
     ) -> None:
+        self._selecting = selecting
         self._waits = waits
         self._forced = forced or {}
-        self._follow_all = follow_all
         self._bpf: Any = None
         self._ring: Optional[Ring] = None
+        self._texts: Optional[TextRing] = None
+        self._pythons: Optional[Pythons] = None  # while its uprobes are there
+        self.stacks = Stacks()
         self.choices: Mapping[str, hooks.Choice] = {}
         self.wait_call_seen = False  # whether reaps tell the system call
         self.attached_ns: Optional[int] = None
@@ -70,6 +80,7 @@ class Observer:
         """
         machine.require_privilege()
         machine.require_kernel()
+        machine.require_no_lockdown()
         state = machine.read_btf()
         kernel = machine.ask_kernel(state.btf)
         self.choices = hooks.choose(kernel, self._forced)
@@ -80,18 +91,43 @@ class Observer:
         macros = {
             **hooks.macros(kernel, self.choices),
             "RING_PAGES": str(RING_PAGES),
+            "PY_RING_PAGES": str(PY_RING_PAGES),
             "MAX_LIVES": str(MAX_LIVES),
             "MAX_FILENAME_CHUNKS": "5",
             "MAX_ARGV_CHUNKS": str(ARGV_BYTES // TEXT_BYTES),
             "THREAD_SIZE_BYTES": str(_THREAD_SIZE),
             "OBSERVER_PIDNS": str(machine.pid_namespace()),
             "SEND_WAITS": str(int(self._waits)),
-            "FOLLOW_ALL": str(int(self._follow_all)),
+            "SELECTING": str(int(self._selecting)),
         }
         self._bpf = program.load(
-            program.source(structs, macros), structs, hooks.programs(self.choices)
+            program.source(structs, macros),
+            structs,
+            hooks.programs(self.choices),
+            takeover.programs(kernel) if self._selecting else (),
         )
         self._ring = Ring(self._bpf["events"].map_fd, RING_PAGES, RECORD_BYTES)
+        self._texts = TextRing(self._bpf["pyrecords"].map_fd, PY_RING_PAGES)
+        self._pythons = self.pythons = Pythons(self._bpf)
+        self.stacks = Stacks(qualified=Qualnames(self.pythons.read_source).of)
+        self._newcomers = Newcomers(self.pythons, image_of_program)
+
+    def take_over(self, selection: takeover.Selection) -> None:
+        """Follow what exists and is selected; Existing events tell of it. Needs `selecting`.
+
+        ZombiebpfError where the machine's list of processes could not be walked.
+        """
+        takeover.take_over(self._bpf, selection)
+
+    def expect_pythons(self, path: Sequence[str], program: Optional[str] = None) -> None:
+        """Know the interpreters of this machine, and `program`'s, before they start.
+
+        `path` are the directories of PATH. Others are known a moment after their first start.
+        """
+        found = image_of_program(program, path) if program is not None else None
+        if found is not None:
+            self.pythons.expect([found])
+        self.pythons.expect(known_pythons(path))
 
     @contextmanager
     def following_forks(self) -> Iterator[None]:
@@ -106,7 +142,26 @@ class Observer:
     def read(self) -> list[Event]:
         """What has happened since the last read: at most one batch, [] when there is nothing."""
         assert self._ring is not None
-        return decode(self._ring.read(), self._ring.stride, _HEADER_BYTES)
+        events = decode(self._ring.read(), self._ring.stride, _HEADER_BYTES)
+        if events:
+            self._read_texts()
+        self._newcomers.look(events)
+        return events
+
+    def _read_texts(self) -> None:
+        """What an event or a note speaks of was sent before it: look there after it."""
+        assert self._texts is not None
+        for record in self._texts.read_all():
+            # it was read from a program's memory, which may hold anything: `stacks` tells of it
+            with suppress(RecordError):
+                self.stacks.feed(record)
+
+    def look_at(self, pid: int, tid: int) -> Optional[Doing]:
+        """What a thread does just now; None if it is gone."""
+        doing = look_at(self._bpf, pid, tid, kernel_tids=machine.pid_namespace() == 0)
+        if doing is not None and doing.stack_id:
+            self._read_texts()
+        return doing
 
     def lost(self) -> dict[str, int]:
         """Cause -> records that the kernel could not hand over."""
@@ -131,6 +186,12 @@ class Observer:
         if self._ring is not None:
             self._ring.close()
             self._ring = None
+        if self._texts is not None:
+            self._texts.close()
+            self._texts = None
+        if self._pythons is not None:
+            self._pythons.close()
+            self._pythons = None
         if self._bpf is not None:
             self._bpf.cleanup()
             self._bpf = None

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Callable, Optional
 
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
@@ -19,16 +20,26 @@ from zombiebpf.kernel.locate import import_bcc
 # One translation unit: bcc rewrites map calls in the main file only.
 SOURCES = (
     "wire.h",
+    "pywire.h",
     "state.h",
+    "python.h",
     "syscall.h",
+    "block.h",
     "reparent.h",
+    "takeover.h",
+    "takeover.bpf.c",
     "fork.bpf.c",
     "exec.bpf.c",
     "exit.bpf.c",
     "zombie.bpf.c",
     "reap.bpf.c",
     "wait.bpf.c",
+    "python_stack.bpf.c",
+    "python_send.bpf.c",
+    "python_start.bpf.c",
 )
+# The walk of a Python stack: programs that the probes call, in the order of their numbers.
+STAGES = ("stage_find", "stage_walk", "stage_send")
 _PACKAGE = Path(__file__).resolve().parent.parent
 _SOURCE = "BCC_KERNEL_SOURCE"
 
@@ -64,8 +75,16 @@ def source(layout: Layout, macros: Mapping[str, str]) -> str:
     return "".join(parts)
 
 
-def load(text: str, layout: Layout, tracepoints: Sequence[str]) -> Any:
-    """Compile, load and attach: the bcc.BPF. ZombiebpfError says what failed and the cure."""
+def load(
+    text: str,
+    layout: Layout,
+    tracepoints: Sequence[str],
+    before: Sequence[tuple[str, str]] = (),
+) -> Any:
+    """Compile, load and attach: the bcc.BPF. ZombiebpfError says what failed and the cure.
+
+    `before` are further programs (function, tracepoint), run before those of `tracepoints`.
+    """
     bcc = import_bcc()
     with _kernel_source(layout), _stderr_kept() as kept:
         try:
@@ -77,12 +96,36 @@ def load(text: str, layout: Layout, tracepoints: Sequence[str]) -> Any:
                 bpf.load_func(f"on_{name}", bcc.BPF.RAW_TRACEPOINT)
             except Exception as error:
                 raise _load_error(name, str(error), kept()) from None
+        try:
+            stages = bpf["stages"]
+            for number, name in enumerate(STAGES):
+                function = bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT)
+                stages[stages.Key(number)] = stages.Leaf(function.fd)
+        except Exception as error:
+            raise _load_error("Python's stacks", str(error), kept()) from None
+        for function_name, name in before:
+            try:
+                _attach_first(bcc, bpf, function_name, name)
+            except Exception as error:
+                raise _load_error(name, str(error), kept()) from None
         for name in tracepoints:
             try:
                 bpf.attach_raw_tracepoint(tp=name.encode(), fn_name=f"on_{name}".encode())
             except Exception as error:
                 raise _attach_error(name, str(error), kept()) from None
     return bpf
+
+
+def _attach_first(bcc: ModuleType, bpf: Any, function: str, tracepoint: str) -> None:
+    """Programs of one tracepoint run in the order they were attached in.
+
+    bcc itself attaches but one to each; under this name detach_raw_tracepoint() finds it.
+    """
+    program = bpf.load_func(function, bcc.BPF.RAW_TRACEPOINT)
+    descriptor = bcc.libbcc.lib.bpf_attach_raw_tracepoint(program.fd, tracepoint.encode())
+    if descriptor < 0:
+        raise OSError(f"tracepoint {tracepoint} cannot be attached to")
+    bpf.raw_tracepoint_fds[function.encode()] = descriptor
 
 
 @contextmanager

@@ -11,21 +11,20 @@ one strided look at the headers. bcc's callbacks cost 2-6 times as much.
 from __future__ import annotations
 
 import mmap
+import time
 
 _HEADER_BYTES = 8
-_BUSY_BYTE = 3  # of the header: bit 31 busy, bit 30 discarded
+_BUSY, _DISCARDED = 1 << 31, 1 << 30  # of the header's first word, whose rest is the size
+_PATIENCE = 1000  # looks at a record that is being written, which takes microseconds
+_BUSY_BYTE = 3
 
 
-class Ring:
-    """The consumer of one ring buffer of fixed-size records.
+class _Mapped:
+    """The memory of one ring buffer. `fd` is the map's, `pages` its size in pages."""
 
-    `fd` is the map's, `pages` its size in pages, `record_bytes` a multiple of 8.
-    """
-
-    def __init__(self, fd: int, pages: int, record_bytes: int) -> None:
+    def __init__(self, fd: int, pages: int) -> None:
         page = mmap.PAGESIZE
         self._size = pages * page
-        self._stride = record_bytes + _HEADER_BYTES
         self._data_at = page
         self._consumer = mmap.mmap(fd, page, mmap.MAP_SHARED, offset=0)
         self._producer = mmap.mmap(
@@ -36,6 +35,20 @@ class Ring:
         self._consumed = memoryview(self._consumer)[:8].cast("Q")
         self._produced = memoryview(self._producer)[:8].cast("Q")
         self._position = self._consumed[0]
+
+    def close(self) -> None:
+        self._consumed.release()
+        self._produced.release()
+        self._consumer.close()
+        self._producer.close()
+
+
+class Ring(_Mapped):
+    """The consumer of a ring buffer of fixed-size records; `record_bytes` is a multiple of 8."""
+
+    def __init__(self, fd: int, pages: int, record_bytes: int) -> None:
+        super().__init__(fd, pages)
+        self._stride = record_bytes + _HEADER_BYTES
 
     def read(self, most_records: int = 65536) -> bytes:
         """Whole records, each after its 8-byte header; empty when there are none.
@@ -63,8 +76,45 @@ class Ring:
         """Bytes from one record to the next; the payload begins 8 bytes in."""
         return self._stride
 
+
+class TextRing(_Mapped):
+    """The consumer of a ring buffer of records of any size, few in number."""
+
+    def __init__(self, fd: int, pages: int) -> None:
+        super().__init__(fd, pages)
+        self._words = memoryview(self._producer).cast("I")
+
+    def read(self) -> list[bytes]:
+        """All that is whole, copied and given back to the kernel."""
+        return self._read(self._produced[0])
+
+    def read_all(self) -> list[bytes]:
+        """The same, and what is being written just now: another CPU's record may stand in front."""
+        end = self._produced[0]
+        records = self._read(end)
+        for _ in range(_PATIENCE):
+            if self._position >= end:
+                break
+            time.sleep(0)
+            records += self._read(end)
+        return records
+
+    def _read(self, end: int) -> list[bytes]:
+        records = []
+        words, position = self._words, self._position
+        while position < end:
+            at = self._data_at + position % self._size
+            header = words[at // 4]
+            if header & _BUSY:
+                break
+            size = header & ~(_BUSY | _DISCARDED)
+            if not header & _DISCARDED:
+                records.append(self._producer[at + _HEADER_BYTES : at + _HEADER_BYTES + size])
+            position += _HEADER_BYTES + (size + 7) // 8 * 8
+        if position != self._position:
+            self._position = self._consumed[0] = position
+        return records
+
     def close(self) -> None:
-        self._consumed.release()
-        self._produced.release()
-        self._consumer.close()
-        self._producer.close()
+        self._words.release()
+        super().close()

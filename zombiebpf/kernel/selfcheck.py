@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, Optional
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.events import Event
 from zombiebpf.kernel import machine
+from zombiebpf.kernel.calls import syscall_names
 from zombiebpf.life import AdopterKind, Life, ReapedBy
 from zombiebpf.lifecycle import Lifecycle
 
@@ -134,7 +135,7 @@ def _end_after_leader(status: int) -> None:
 
 def _collect(observer: Observer) -> dict[int, Life]:
     """The lives of both processes; the orphan, now ours, is reaped here."""
-    lifecycle = Lifecycle(machine.syscall_names(), cgroup_path=str, grace_ns=0)
+    lifecycle = Lifecycle(syscall_names(), cgroup_path=str, grace_ns=0)
     lives: list[Life] = []
     deadline = time.monotonic() + _PATIENCE_S
     events: list[Event] = observer.read()

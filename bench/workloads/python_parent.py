@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Python process with a child: from its fork on, context switches are looked at."""
+
+import os
+import sys
+
+reading, writing = os.pipe()
+child = os.fork()
+if child == 0:
+    os.close(writing)
+    os.read(reading, 1)  # until the parent's end
+    os._exit(0)
+print("forked", flush=True)
+sys.stdin.read()
+os.close(writing)
+os.waitpid(child, 0)

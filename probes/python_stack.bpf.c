@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The walk of a thread's own Python stack: find its PyThreadState, follow the
+ * frames. Offsets come from `layouts`; a value that is no Python object ends the
+ * stack there and then, marked. What becomes of it: python_send.bpf.c.
+ */
+
+#define TSTATES_A_STAGE 48
+/* glibc's struct pthread: specific_1stblock[0].data, x86_64 (nptl/descr.h) */
+#define PTHREAD_DATA 0x318
+#define PTHREAD_FIRST_KEYS 32
+
+static __always_inline u64 user_u64(struct walk *walk, u64 address)
+{
+	u64 value = 0;
+
+	if (read_user(&value, sizeof(value), (void *)address))
+		walk->unreadable = 1;
+	return value;
+}
+
+static __always_inline u64 mix(u64 hash, u64 value)
+{
+	hash = (hash ^ value) * 0x9e3779b97f4a7c15ULL;
+	return hash ^ hash >> 32;
+}
+
+/* The mask is for the verifier: what follows the raw bytes is walk's own. */
+static __always_inline u64 at(u8 *raw, u32 offset)
+{
+	return *(u64 *)(raw + (offset & 255));
+}
+
+static __always_inline u32 half_at(u8 *raw, u32 offset)
+{
+	return *(u32 *)(raw + (offset & 255));
+}
+
+static __always_inline struct walk *own_walk(void)
+{
+	int zero = 0;
+	struct walk *walk = walks.lookup(&zero);
+
+	if (!walk || walk->task != bpf_get_current_task())
+		return 0;
+	return walk;
+}
+
+static __always_inline struct py_layout *layout_of(struct walk *walk)
+{
+	int index = walk->py.layout;
+
+	return layouts.lookup(&index);
+}
+
+static __always_inline u64 current_frame(struct walk *walk,
+					 struct py_layout *layout, u64 tstate)
+{
+	u64 frame = user_u64(walk, tstate + layout->tstate_frame);
+
+	if (frame && layout->cframe_frame != ZB_PY_ABSENT)
+		frame = user_u64(walk, frame + layout->cframe_frame);
+	return frame;
+}
+
+/*
+ * The value of the key under which PyGILState keeps the thread's state. Until 3.11
+ * it is the first interpreter's even while the thread is in another one.
+ */
+static __always_inline u64 tstate_of_key(struct walk *walk,
+					 struct py_layout *layout)
+{
+	u64 runtime = walk->py.runtime;
+	u32 key = PTHREAD_FIRST_KEYS;
+
+	if (layout->tss_key == ZB_PY_ABSENT)
+		return 0;
+	if (read_user(&key, sizeof(key), (void *)(runtime + layout->tss_key)))
+		walk->unreadable = 1;
+	if (key >= PTHREAD_FIRST_KEYS)
+		return 0;
+	return user_u64(walk, walk->fsbase + PTHREAD_DATA + key * 16);
+}
+
+static __always_inline u64 known_tstate(struct walk *walk,
+					struct py_layout *layout, u64 interp)
+{
+	bool alone = user_u64(walk, interp + layout->interp_next) == 0;
+	u64 tstate = 0;
+	u64 *cached;
+
+	if (alone || layout->minor >= 12)
+		tstate = tstate_of_key(walk, layout);
+	if (tstate &&
+	    user_u64(walk, tstate + layout->thread_id) == walk->fsbase)
+		return tstate;
+	cached = alone ? tstates.lookup(&walk->key) : 0;
+	if (cached &&
+	    user_u64(walk, *cached + layout->thread_id) == walk->fsbase)
+		return *cached;
+	return 0;
+}
+
+int stage_find(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct walk *walk = own_walk();
+	struct py_layout *layout;
+	bool done = false;
+
+	if (!walk)
+		return 0;
+	layout = layout_of(walk);
+	if (!layout)
+		return 0;
+	if (!walk->interp) {
+		walk->interp = user_u64(
+			walk, walk->py.runtime + layout->interpreters_head);
+		if (walk->interp)
+			walk->fallback =
+				known_tstate(walk, layout, walk->interp);
+		done = walk->fallback != 0 || !walk->interp;
+		if (!done)
+			walk->tstate = user_u64(
+				walk, walk->interp + layout->threads_head);
+	}
+	/* newest interpreters and threads come first; the one that runs Python code
+	 * is where the thread is, the others wait for it */
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TSTATES_A_STAGE && !done; i++) {
+		u64 tstate = walk->tstate;
+
+		if (!tstate) {
+			walk->interp = user_u64(
+				walk, walk->interp + layout->interp_next);
+			if (!walk->interp) {
+				done = true;
+				break;
+			}
+			walk->tstate = user_u64(
+				walk, walk->interp + layout->threads_head);
+			continue;
+		}
+		if (user_u64(walk, tstate + layout->thread_id) ==
+		    walk->fsbase) {
+			walk->fallback = tstate;
+			if (current_frame(walk, layout, tstate)) {
+				done = true;
+				break;
+			}
+		}
+		walk->tstate = user_u64(walk, tstate + layout->tstate_next);
+	}
+	if (!done) {
+		stages.call(ctx, STAGE_FIND);
+		/* too many threads, none of them this one */
+	}
+	if (walk->fallback) {
+		tstates.update(&walk->key, &walk->fallback);
+		walk->tstate = walk->fallback;
+		stages.call(ctx, STAGE_WALK);
+	}
+	walk->stack.problem =
+		walk->unreadable ? ZB_STACK_UNREADABLE : ZB_STACK_NO_THREAD;
+	stages.call(ctx, STAGE_SEND);
+	return 0;
+}
+
+/*
+ * A line table's contents, against other code at the same address: made after the
+ * first was freed, or by another process of the lineage. What lies between the
+ * beginning and the end of a long one is not looked at: such code is told again
+ * for each process. False: it cannot be read, or is no bytes object.
+ */
+static __always_inline bool mix_table(struct walk *walk, u64 table, u64 *hash)
+{
+	u64 head[3] = {}; /* ob_type, ob_size, ob_shash */
+	u64 value = *hash, bytes, count;
+
+	if (read_user(head, sizeof(head), (void *)(table + 8)) ||
+	    head[0] != walk->py.bytes_type)
+		return false;
+	value = mix(value, head[1]);
+	bytes = AT_MOST(head[1], ZB_TABLE_WORDS * 8);
+	count = AT_MOST((bytes + 7) / 8, ZB_TABLE_WORDS);
+	/* the last word may be read in part only */
+	walk->words[AT_MOST(bytes / 8, ZB_TABLE_WORDS)] = 0;
+	if (read_user(walk->words, bytes, (void *)(table + 32)))
+		return false;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < ZB_TABLE_WORDS; i++) {
+		if (i >= count)
+			break;
+		value = mix(value, walk->words[i]);
+	}
+	if (head[1] > ZB_TABLE_WORDS * 8) {
+		if (read_user(walk->words, ZB_TABLE_END_WORDS * 8,
+			      (void *)(table + 32 + head[1] -
+				       ZB_TABLE_END_WORDS * 8)))
+			return false;
+#pragma unroll
+		for (int i = 0; i < ZB_TABLE_END_WORDS; i++)
+			value = mix(value, walk->words[i]);
+		value = mix(value, walk->py.own);
+	}
+	*hash = value;
+	return true;
+}
+
+int stage_walk(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct walk *walk = own_walk();
+	struct py_layout *layout;
+	u64 frame, hash;
+	u32 depth;
+
+	if (!walk)
+		return 0;
+	layout = layout_of(walk);
+	if (!layout)
+		return 0;
+	frame = current_frame(walk, layout, walk->tstate);
+	hash = mix(walk->py.lineage, 1);
+	if (!frame && walk->unreadable)
+		walk->stack.problem = ZB_STACK_UNREADABLE;
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < ZB_PY_FRAMES + 16; i++) {
+		struct zb_frame *out;
+		u64 code, check, table, self;
+
+		if (!frame)
+			break;
+		/* a ring of frames is none: each is held to one that came before,
+		 * ever farther back */
+		if (frame == walk->mark) {
+			walk->stack.problem = ZB_STACK_UNREADABLE;
+			break;
+		}
+		if (!(i & (i - 1)))
+			walk->mark = frame;
+		if (read_user(walk->raw_frame, 120, (void *)frame)) {
+			walk->stack.problem = ZB_STACK_UNREADABLE;
+			break;
+		}
+		if (layout->frame_owner != ZB_PY_ABSENT &&
+		    walk->raw_frame[layout->frame_owner & 255] >=
+			    layout->owner_skip) {
+			frame = at(walk->raw_frame, layout->frame_previous);
+			continue;
+		}
+		/* kept in memory: to the verifier all frames are alike then */
+		depth = walk->stack.depth;
+		if (depth >= ZB_PY_FRAMES) {
+			walk->stack.problem = ZB_STACK_CUT;
+			break;
+		}
+		/* the low bits are tags from 3.14 on, else 0 */
+		code = at(walk->raw_frame, layout->frame_code) & ~7ULL;
+		if (read_user(walk->raw_code, 152, (void *)code) ||
+		    at(walk->raw_code, 8) != walk->py.code_type) {
+			walk->stack.problem = ZB_STACK_UNREADABLE;
+			break;
+		}
+		check = mix(walk->py.lineage, code);
+		check = mix(check, at(walk->raw_code, layout->code_filename));
+		check = mix(check, at(walk->raw_code, layout->code_name));
+		check = mix(check,
+			    half_at(walk->raw_code, layout->code_firstlineno));
+		table = at(walk->raw_code, layout->code_table);
+		check = mix(check, table);
+		if (layout->code_version != ZB_PY_ABSENT)
+			check = mix(check, half_at(walk->raw_code,
+						   layout->code_version));
+		if (!mix_table(walk, table, &check)) {
+			walk->stack.problem = ZB_STACK_UNREADABLE;
+			break;
+		}
+
+		out = &walk->stack.frames[depth & (ZB_PY_FRAMES - 1)];
+		out->code = code;
+		out->check = check;
+		if (layout->code_adaptive == ZB_PY_ABSENT)
+			out->lasti = (s32)half_at(walk->raw_frame,
+						  layout->frame_lasti) *
+				     layout->lasti_scale;
+		else
+			out->lasti = at(walk->raw_frame, layout->frame_lasti) -
+				     code - layout->code_adaptive;
+		out->unused = 0;
+		hash = mix(mix(hash, check), (u32)out->lasti);
+		if (depth < ZB_PY_SELVES) {
+			self = user_u64(walk, frame + layout->frame_locals);
+			walk->selves[depth] = self & ~7ULL;
+		}
+		walk->stack.depth = depth + 1;
+		frame = at(walk->raw_frame, layout->frame_previous);
+	}
+	if (frame && walk->stack.problem == ZB_STACK_WHOLE)
+		walk->stack.problem = ZB_STACK_CUT;
+	hash = mix(hash, walk->stack.problem);
+	walk->stack.stack_id = hash ? hash : 1;
+	stages.call(ctx, STAGE_SEND);
+	return 0;
+}

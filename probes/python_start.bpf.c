@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * A new interpreter: a uprobe on Py_InitializeFromConfig() (3.8 and later; before,
+ * on what comes next to it), which every CPython runs once before any Python code.
+ * The binary is recognised by that function's own code, so that one program serves
+ * all; its first byte is the uprobe's breakpoint.
+ */
+
+#define START_BYTES 64
+#define PAGE_OFFSET_BITS 0xfff
+
+int on_python_start(struct pt_regs *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct life *life = life_of(task);
+	u64 ip = USER_IP(ctx), code[START_BYTES / 8] = {};
+	struct py_template *template;
+	struct py_process py = {};
+	u32 tgid = READ(u32, &task->tgid);
+	u64 key;
+
+	if (!life || read_user(code, sizeof(code), (void *)(ip + 1)))
+		return 0;
+	key = mix(0, ip & PAGE_OFFSET_BITS);
+#pragma unroll
+	for (int i = 0; i < START_BYTES / 8; i++)
+		key = mix(key, code[i]);
+	template = templates.lookup(&key);
+	if (!template)
+		return 0;
+	py.runtime = ip + template->runtime;
+	py.code_type = ip + template->code_type;
+	py.str_type = ip + template->str_type;
+	py.bytes_type = ip + template->bytes_type;
+	py.layout = template->layout;
+	py.lineage = bpf_ktime_get_ns();
+	py.own = py.lineage;
+	if (pythons.update(&tgid, &py))
+		count_lost(ZB_LOST_TABLE_FULL);
+	return 0;
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Take over what existed before the observer, without a gap. The observer asks
+ * for a walk over the machine's list of processes, some at each call, under RCU;
+ * it is repeated until it finds nothing new, as children may precede parents in
+ * it. While that lasts (SELECT_TAKING), whoever forks or dies is taken over right
+ * then: these programs are attached before those that tell of forks and exits,
+ * so that those know him already.
+ */
+#if SELECTING
+
+#define MOST_CHILDREN 128
+#define TOUR_STEPS 32
+#define TOUR_ASKED 1
+#define TOUR_DONE 2
+
+struct tour {
+	u64 cursor; /* task_struct that was looked at last; 0: begin */
+	u64 start_ns; /* its own, as is tgid: that it is still the same */
+	u32 tgid;
+	u32 state;
+	u32 observer; /* whose wait for a child is the call */
+	u32 found;
+	u32 restarts;
+	u32 seen;
+};
+BPF_ARRAY(tours, struct tour, 1);
+
+static __always_inline u64 tasks_link(u64 task)
+{
+	return task + (u64) & ((struct task_struct *)0)->tasks;
+}
+
+/*
+ * Where the last call stopped, if that process is still in the list. After
+ * list_del_rcu() its successor may be gone, and its own memory another's.
+ */
+static __always_inline u64 tour_position(struct tour *tour, u64 anchor)
+{
+	struct task_struct *task = (struct task_struct *)tour->cursor;
+	u64 link = tasks_link(tour->cursor);
+	u64 previous;
+
+	if (!tour->cursor)
+		return anchor;
+	previous = READ(u64, link + sizeof(u64));
+	if (READ(u64, previous) == link &&
+	    READ(u32, &task->tgid) == tour->tgid &&
+	    READ(u64, &task->start_boottime) == tour->start_ns)
+		return link;
+	tour->restarts += 1;
+	return anchor;
+}
+
+/* sched_process_wait: the observer waits for a child it does not have. */
+int on_takeover_step(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *current =
+		(struct task_struct *)bpf_get_current_task();
+	struct task_struct *task = 0;
+	int index = 0;
+	struct tour *tour = tours.lookup(&index);
+	u64 anchor, link;
+
+	if (!tour || tour->state != TOUR_ASKED ||
+	    visible_pid(current) != tour->observer)
+		return 0;
+	anchor = tasks_link(READ(u64, &current->group_leader));
+	link = tour_position(tour, anchor);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < TOUR_STEPS; i++) {
+		link = READ(u64, link);
+		if (!link) { /* nothing is there: begin again */
+			task = 0;
+			tour->restarts += 1;
+			break;
+		}
+		if (link == anchor) {
+			tour->state = TOUR_DONE;
+			return 0;
+		}
+		task = (struct task_struct *)(link - tasks_link(0));
+		tour->seen += 1;
+		if (is_selected(task, 1) && take_over(task, 0, false))
+			tour->found += 1;
+	}
+	tour->cursor = (u64)task;
+	tour->tgid = READ(u32, &task->tgid);
+	tour->start_ns = READ(u64, &task->start_boottime);
+	return 0;
+}
+
+int on_takeover_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *forker = (struct task_struct *)ctx->args[0];
+	struct task_struct *leader;
+
+	if (!(selection_mode() & SELECT_TAKING) || life_of(forker))
+		return 0;
+	leader = READ(struct task_struct *, &forker->group_leader);
+	if (is_selected(leader, MOST_ANCESTORS))
+		take_over(leader, 0, false);
+	return 0;
+}
+
+/*
+ * The dying and its children: their way up to the selected would be cut. One
+ * whose end the walk has met before this hook did is given back to the hook.
+ */
+int on_takeover_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	struct task_struct *leader;
+	struct life *life;
+	u64 sibling = (u64) & ((struct task_struct *)0)->sibling;
+	u64 head = (u64)&task->children, link = head;
+
+	if (!(selection_mode() & SELECT_TAKING))
+		return 0;
+	leader = READ(struct task_struct *, &task->group_leader);
+	life = life_of(task);
+	if (!life) {
+		if (!is_selected(leader, MOST_ANCESTORS))
+			return 0;
+		take_over(leader, 0, true);
+	}
+#if EXIT_HAS_GROUP_DEAD
+	else if (EXIT_GROUP_DEAD(ctx) & 1 && life->flags & LIFE_DEAD) {
+		u64 sighand = life->sighand;
+
+		life->flags &= ~LIFE_DEAD;
+		dead.delete(&sighand);
+	}
+#endif
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < MOST_CHILDREN; i++) {
+		link = READ(u64, link);
+		if (!link || link == head)
+			return 0;
+		take_over((struct task_struct *)(link - sibling), 0, false);
+	}
+	count_lost(ZB_LOST_TABLE_FULL);
+	return 0;
+}
+
+/* cgroup_attach_task: a process came in, by migration. By birth: fork.bpf.c. */
+int on_takeover_move(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[2];
+	struct task_struct *leader =
+		READ(struct task_struct *, &task->group_leader);
+
+	if (selection_mode() & SELECT_CGROUPS && !life_of(leader) &&
+	    !(READ(u32, &leader->flags) & PF_KTHREAD) &&
+	    in_wanted_cgroup(leader))
+		take_over(leader, ZB_EXISTING_JOINED, false);
+	return 0;
+}
+#endif

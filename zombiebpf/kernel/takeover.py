@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take over what exists already: tell the probes what is selected, and have them look.
+
+The probes walk the machine's own list of processes, because /proc gives a start
+time to 10 ms only, and nothing of /proc is in order with the events. How no
+process falls between is told in probes/takeover.bpf.c.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.kernel.hooks import Kernel
+
+# in probes/takeover.h
+_ALL, _CGROUPS, _TAKING = 1, 2, 4
+_ASKED, _DONE = 1, 2
+
+_MOST_CALLS = 1_000_000  # of some 32 processes each
+_MOST_PASSES = 64
+
+# function, tracepoint: those that are needed while it lasts, and afterwards too
+_WHILE = (
+    ("on_takeover_exit", "sched_process_exit"),
+    ("on_takeover_fork", "sched_process_fork"),
+    ("on_takeover_step", "sched_process_wait"),
+)
+_MOVE = ("on_takeover_move", "cgroup_attach_task")
+
+
+class Selection(NamedTuple):
+    """What is to be followed, each with all its descendants."""
+
+    pids: Collection[int] = ()  # as our PID namespace has them
+    cgroups: Collection[int] = ()  # ids of the unified hierarchy; all below them too
+    everything: bool = False  # but us and kernel threads
+
+
+def programs(kernel: Kernel) -> list[tuple[str, str]]:
+    """(function, tracepoint) to be attached before all others."""
+    wanted = [*_WHILE]
+    if kernel.has_tracepoint(_MOVE[1]):
+        wanted.append(_MOVE)
+    return wanted
+
+
+def take_over(bpf: Any, selection: Selection) -> None:
+    """Follow all that exists and is selected, from now on; it is told by Existing events."""
+    one = bpf["wanted"].Leaf(1)
+    for pid in selection.pids:
+        bpf["wanted"][bpf["wanted"].Key(pid)] = one
+    for number in selection.cgroups:
+        bpf["wanted_cgroups"][bpf["wanted_cgroups"].Key(number)] = one
+    mode = _ALL * selection.everything | _CGROUPS * bool(selection.cgroups)
+    _set_mode(bpf, mode | _TAKING)
+    try:
+        for _ in range(_MOST_PASSES):
+            if not _walk(bpf):  # children may precede their parents in the list
+                break
+    finally:
+        _set_mode(bpf, mode)
+        for function, _ in _WHILE:
+            bpf.detach_raw_tracepoint(function.encode())
+        if not selection.cgroups and _MOVE[0].encode() in bpf.raw_tracepoint_fds:
+            bpf.detach_raw_tracepoint(_MOVE[0].encode())
+
+
+def _set_mode(bpf: Any, mode: int) -> None:
+    table = bpf["selection"]
+    table[table.Key(0)] = table.Leaf(mode)
+
+
+def _walk(bpf: Any) -> int:
+    """Once over all processes; how many were found that were not followed yet."""
+    table = bpf["tours"]
+    table[table.Key(0)] = table.Leaf(0, 0, 0, _ASKED, os.getpid(), 0, 0, 0)
+    for _ in range(_MOST_CALLS):
+        with suppress(ChildProcessError):  # but do_wait() has been entered: the probe's call
+            os.waitid(os.P_PID, os.getpid(), os.WEXITED | os.WNOHANG)
+        tour = table[table.Key(0)]
+        if tour.state == _DONE:
+            return int(tour.found)
+    raise ZombiebpfError(
+        "the machine's processes could not be walked through: "
+        f"{tour.seen} were seen, {tour.restarts} restarts",
+        "report this with the output of `zombiebpf doctor`",
+    )
