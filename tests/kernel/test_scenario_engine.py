@@ -113,13 +113,13 @@ def test_a_claim_that_is_false_turns_the_verdict(tmp_path: Path) -> None:
     (only,) = done.runs
     assert only["verdict"] == "not held"
     assert broken_in(only) == ["zombie", "reaped"]
-    assert only["observation"]["joins"][0]["returned"] == "reaped"
+    assert only["marked_joins"][0]["returned"] == "reaped"
 
 
 def test_joins_agree_with_the_kernel(mine: Path) -> None:
     done = run("mine", directory=mine)
     assert (done.code, broken_in(done.runs[0])) == (0, [])
-    joins = done.runs[0]["observation"]["joins"]
+    joins = done.runs[0]["marked_joins"]
     assert [each["returned"] for each in joins] == ["timeout", "reaped", "already_reaped"]
     (child,) = (
         each
@@ -136,7 +136,7 @@ def test_knobs_and_repetitions(mine: Path) -> None:
                directory=mine)  # fmt: skip
     assert done.code == 0
     assert [each["knobs"]["timeout"] for each in done.runs] == [0.2, 0.2]
-    assert {each["observation"]["joins"][0]["timeout_s"] for each in done.runs} == {0.2}
+    assert {each["marked_joins"][0]["timeout_s"] for each in done.runs} == {0.2}
     (group,) = done.document["reap_latency"]["scenarios"]
     assert (group["runs"], group["zombie_interval"]["count"]) == (2, 2)
 

@@ -104,6 +104,21 @@ def test_the_scenario_holds(name: str, delivered: tuple[int, Runs]) -> None:
     assert all(each["observation"]["meta"]["lost_events"] == 0 for each in runs)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_joins_are_seen_as_they_were_marked(name: str, delivered: tuple[int, Runs]) -> None:
+    """From outside, without any mark: the same joins, children, time-outs and results."""
+    for each in delivered[1][name]:
+        assert each["joins_disagree"] == [], told(each)
+
+
+def test_there_were_joins_to_compare(delivered: tuple[int, Runs]) -> None:
+    marked = [
+        join for runs in delivered[1].values() for run in runs for join in run["marked_joins"]
+    ]
+    told = {join["returned"] for join in marked}
+    assert len(delivered[1]) < len(NAMES) or (len(marked) > 40 and {"reaped", "timeout"} <= told)
+
+
 def test_they_all_held(delivered: tuple[int, Runs]) -> None:
     assert delivered[0] == 0
 

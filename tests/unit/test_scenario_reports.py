@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from lives import MS, ended
 from scenes import KNOBS, PYTHON, concluded, join, marks, sample
 from test_scenario_verdict import CLAIMED
 
-from zombiebpf.reports import scenario_json, scenario_latency, scenario_text
+from zombiebpf.reports import scenario_json, scenario_latency, scenario_page, scenario_text
 from zombiebpf.reports.page import Page
 from zombiebpf.reports.terminal import TextOptions
 from zombiebpf.scenario.results import Run, Session, Verdict
@@ -107,9 +108,10 @@ def test_json() -> None:
     )
     for run in found["runs"][:3]:
         DOCUMENT.validate(run["observation"])
-    (joined,) = broken["observation"]["joins"]
+    (joined,) = broken["marked_joins"]
     assert (joined["returned"], joined["timeout_s"]) == ("timeout", 0.3)
-    assert "joins" not in broken["observation"]["meta"]["not_collected"]
+    (disagreement,) = broken["joins_disagree"]  # nothing told of it from outside
+    assert disagreement.startswith("marked, not seen: join(0.3) of ")
     assert found["runs"][3]["observation"] is None
     group = found["reap_latency"]["scenarios"][0]
     assert (group["scenario"], group["runs"]) == ("sample", 3)
@@ -138,3 +140,39 @@ def test_show_and_list() -> None:
         "  sample  fork spawn forkserver  right    Child shorter than its parent, nobody joins\n"
         in listed
     )
+
+
+def test_all_runs_on_one_page() -> None:
+    whole = scenario_page.together(session())
+    assert whole is not None
+    runs = [run.analysis for run in session().runs if run.analysis is not None]
+    assert [each.pid for each in whole.lives] == [life.pid for run in runs for life in run.lives]
+    assert len(whole.joins or ()) == sum(len(run.joins or ()) for run in runs)
+    assert list(whole.meta.command) == ["zombiebpf", "scenario", "run", "sample"]
+    assert whole.meta.ended_ns == max(run.meta.ended_ns for run in runs)
+    out = io.StringIO()
+    scenario_page.write(session(), out, TextOptions())
+    page = out.getvalue()
+    assert "<h1>1 scenario in 3 runs: zombies and orphans made on purpose</h1>" in page
+    assert '<p class="answer">' in page
+
+
+def test_a_page_of_nothing_is_none() -> None:
+    """All were skipped."""
+    skipped = Session([session().runs[-1]], planned=1)
+    assert scenario_page.together(skipped) is None
+    out = io.StringIO()
+    scenario_page.write(skipped, out, TextOptions())
+    assert out.getvalue() == ""
+
+
+def test_what_one_run_lost_the_page_has_lost() -> None:
+    found = session()
+    runs = [
+        replace(run, analysis=replace(run.analysis, meta=replace(
+            run.analysis.meta, lost_events=2, lost_by={"the ring was full": 2})))
+        for run in found.runs[:3] if run.analysis is not None
+    ]  # fmt: skip
+    whole = scenario_page.together(Session(runs))
+    assert whole is not None
+    assert (whole.meta.lost_events, whole.meta.lost_by) == (6, {"the ring was full": 6})

@@ -12,7 +12,7 @@ from typing import Any, Optional, TextIO
 
 import zombiebpf
 from zombiebpf.life import Life
-from zombiebpf.reports.json import document, encode, portable
+from zombiebpf.reports.json import document, encode, join_object, portable
 from zombiebpf.reports.scenario_latency import by_label, reapers
 from zombiebpf.scenario.results import Run, Session
 from zombiebpf.statistics import distribution, histogram, reap_latencies, zombie_intervals
@@ -70,6 +70,8 @@ def run_object(run: Run) -> dict[str, Any]:
             for line in run.evidence
         ],
         "output": portable(run.output),
+        "marked_joins": [join_object(each) for each in run.marked],
+        "joins_disagree": [portable(each) for each in run.disagreements],
         "observation": None if run.analysis is None else document(run.analysis),
     }
 

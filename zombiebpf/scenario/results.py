@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from zombiebpf.analysis import Analysis, Meta
+from zombiebpf.analysis import Analysis, Join, Meta
 from zombiebpf.errors import EXIT_EXPECTATION, EXIT_FAILURE, EXIT_SIGNAL
 from zombiebpf.life import Life
 from zombiebpf.scenario.bounds import Truth
@@ -57,6 +57,8 @@ class Run:
     evidence: Sequence[Line] = ()
     output: str = ""  # what the workload printed
     lives: Sequence[Life] = ()  # of the workload's descendants, without its main process
+    marked: Sequence[Join] = ()  # joins, as the workload told of them
+    disagreements: Sequence[str] = ()  # of the joins that were seen with these
     reaps: Sequence[tuple[str, str]] = ()  # who reaped each of these, and by which call
 
     @property

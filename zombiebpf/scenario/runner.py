@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Optional
 from zombiebpf.errors import UsageError
 from zombiebpf.events import Event, Wait
 from zombiebpf.inheritance import Inheritance
-from zombiebpf.kernel import machine
+from zombiebpf.kernel.calls import syscall_names
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.observe import CommandRun
 from zombiebpf.scenario import marks
@@ -113,7 +113,7 @@ class Stage:
             analysis,
             told,
             list(self._observer.waits),
-            machine.syscall_names(),
+            syscall_names(),
             output,
         )
 

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Optional
 
 from zombiebpf.analysis import Analysis
 from zombiebpf.events import Wait
 from zombiebpf.life import Life, ReapedBy, State, signal_name
 from zombiebpf.scenario import evidence, expectations, placeholders
+from zombiebpf.scenario.agreement import disagreements
 from zombiebpf.scenario.calls import call_words
 from zombiebpf.scenario.expect_life import Ended
 from zombiebpf.scenario.expectations import Outcome
@@ -45,7 +45,11 @@ def conclude(
         verdict=verdict,
         why=why,
         outcomes=outcomes,
-        analysis=replace(analysis, joins=[each.join for each in scene.joins]),
+        analysis=analysis,
+        marked=[each.join for each in scene.joins],
+        disagreements=list(
+            disagreements(scene.joins, analysis.joins or (), start_method == "forkserver")
+        ),
         says=placeholders.filled(scenario.article.says, scene) if scenario.article else "",
         answer=[placeholders.filled(each, scene) for each in scenario.answer],
         evidence=evidence.timeline(scene, waits, syscalls or {}) if scenario.evidence else (),

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""forkserver, spawn and the resource tracker."""
+
+import multiprocessing
+import os
+import signal
+from multiprocessing import resource_tracker
+
+
+def main():
+    forkserver = multiprocessing.get_context("forkserver")
+    process = forkserver.Process(target=os.getpid)
+    process.start()  # forks; reaps, perhaps: resource_tracker
+    process.join()  # reaps somewhere: forkserver
+    spawn = multiprocessing.get_context("spawn")
+    process = spawn.Process(target=os.getpid)
+    process.start()  # forks
+    process.join()  # reaps: join
+    tracker = resource_tracker._resource_tracker
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
+    os.kill(tracker._pid, signal.SIGKILL)
+    os.waitid(os.P_PID, tracker._pid, os.WEXITED | os.WNOWAIT)
+    tracker.ensure_running()  # forks; reaps: resource_tracker
+
+
+if __name__ == "__main__":
+    import warnings
+
+    warnings.simplefilter("ignore")  # the tracker's own, of its sudden end
+    main()

@@ -1,0 +1,460 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tables of events -> joins."""
+
+from __future__ import annotations
+
+import pytest
+from stacks import CONNECTION_WAIT, JOIN, MP_WAIT, POLL, REAPING_JOIN, SELECT, STARTING, frame
+from told import APP, MS, Told, told
+
+from zombiebpf.analysis import Child
+from zombiebpf.life import Actor
+
+POPEN_WAIT = ("subprocess:Popen._wait", "subprocess:Popen.wait")
+ATEXIT = (*REAPING_JOIN, "multiprocessing.util:_exit_function")
+
+
+@pytest.fixture
+def it() -> Told:
+    return Told()
+
+
+def test_join_blocks_until_the_child_dies(it: Told) -> None:
+    it.start(1, 7, popen=0xA, process=0xB)
+    it.join_waits(10, 7, popen=0xA, process=0xB)
+    it.exit(49, 7)
+    it.join_blocked(10.1, 50, popen=0xA)
+    it.join_reaps(50.1, 7, wait=10, popen=0xA)
+    for batch in (1, 2, 100):
+        (join,) = it.joins(batch)
+        assert told(join) == ("Process.join", 7, 10, 50.1, "reaped")
+        assert (join.pid, join.tid, join.timeout_s, join.by) == (APP, APP, None, None)
+        assert (join.children, join.blocked_ns) == ((Child(7, 7),), 39.9 * MS)
+        assert join.site == frame("main:9")
+        assert join.stack is not None
+
+
+def test_join_of_a_zombie_does_not_block(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.exit(2, 7)
+    it.join_waits(10, 7)
+    it.join_reaps(10.1, 7, wait=10)
+    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 10.1, "reaped")]
+    assert it.joins()[0].blocked_ns is None
+
+
+def test_join_that_runs_out_of_time_ends_with_its_poll(it: Told) -> None:
+    """No wait call at all: the child is told by its Popen."""
+    it.start(1, 7, popen=0xA)
+    it.start(2, 8, popen=0xC)
+    it.join_polls(10, 60.1, timeout=50, popen=0xA)
+    joins = it.machine()
+    (join,) = joins.feed(it.events)  # at once
+    assert told(join) == ("Process.join(timeout)", 7, 10, 60.1, "timeout")
+    assert (join.timeout_s, join.blocked_ns) == (0.05, 50.1 * MS)
+
+
+def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.exit(29, 7)
+    it.join_polls(10, 30, timeout=50, popen=0xA)
+    it.join_waits(30.1, 7, popen=0xA)
+    it.join_blocked(30.2, 30.9, popen=0xA)
+    it.join_reaps(31, 7, wait=30.1, popen=0xA)
+    (join,) = it.joins()
+    assert told(join) == ("Process.join(timeout)", 7, 10, 31, "reaped")
+    assert (join.timeout_s, join.blocked_ns) == (0.05, 20.7 * MS)
+    machine = it.machine()
+    machine.feed(it.events)
+    assert machine.had_timeout(7, 7)
+    assert not machine.had_timeout(8, 8)
+
+
+def test_join_without_a_timeout_had_none(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7)
+    it.join_reaps(11, 7, wait=10)
+    machine = it.machine()
+    machine.feed(it.events)
+    assert not machine.had_timeout(7, 7)
+
+
+def test_a_child_that_dies_as_the_time_runs_out(it: Told) -> None:
+    """poll() looks once more: the wait that follows belongs to the same join."""
+    it.start(1, 7, popen=0xA)
+    it.exit(59.5, 7)
+    it.join_polls(10, 60.1, timeout=50, popen=0xA)
+    it.join_waits(60.2, 7, popen=0xA)
+    it.join_reaps(60.3, 7, wait=60.2, popen=0xA)
+    assert list(map(told, it.joins())) == [("Process.join(timeout)", 7, 10, 60.3, "reaped")]
+
+
+def test_a_loop_of_joins_on_one_line_is_as_many_joins(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    for turn in range(5):
+        it.join_polls(10 + 20 * turn, 30 + 20 * turn, timeout=20, popen=0xA)
+    it.exit(109, 7)
+    it.join_polls(110, 110.9, timeout=20, popen=0xA)
+    it.join_waits(111, 7, popen=0xA)
+    it.join_reaps(111.1, 7, wait=111, popen=0xA)
+    joins = it.joins()
+    assert [each.returned for each in joins] == ["timeout"] * 5 + ["reaped"]
+    assert [(each.began_ns or 0) / MS for each in joins] == [10, 30, 50, 70, 90, 110]
+
+
+def test_a_loop_over_children_on_one_line(it: Told) -> None:
+    for index, child in enumerate((7, 8, 9)):
+        it.start(1 + index, child, popen=0xA0 + index)
+    for index in range(3):
+        it.join_polls(10 + index, 11.06 + index, timeout=1, popen=0xA0 + index)
+    assert [told(each)[1:5:3] for each in it.joins()] == [(7, "timeout"), (8, "timeout"),
+                                                          (9, "timeout")]  # fmt: skip
+
+
+def test_a_signal_interrupts_a_poll_and_the_same_join_goes_on(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_polls(10, 30, timeout=50, popen=0xA)  # PEP 475: again with what is left
+    it.join_polls(30.2, 40, timeout=30, popen=0xA)
+    it.join_polls(40.1, 60.2, timeout=20, popen=0xA)
+    (join,) = it.joins()
+    assert told(join) == ("Process.join(timeout)", 7, 10, 60.2, "timeout")
+    assert join.timeout_s == 0.05
+
+
+def test_a_handlers_own_wait_is_a_join_within_the_join(it: Told) -> None:
+    handler = ("on_child:3", *REAPING_JOIN, "main:9")
+    it.start(1, 7, popen=0xA)
+    it.start(2, 8, popen=0xC)
+    it.join_waits(10, 7, popen=0xA)
+    it.join_blocked(10.1, 20, popen=0xA)
+    it.wait(20.1, 8, handler)
+    it.reap(20.2, 8, handler, wait=20.1)
+    it.join_waits(20.3, 7, popen=0xA)
+    it.join_blocked(20.4, 30, popen=0xA)
+    it.join_reaps(30.1, 7, wait=20.3, popen=0xA)
+    assert list(map(told, it.joins())) == [
+        ("signal handler", 8, 20.1, 20.2, "reaped"),
+        ("Process.join", 7, 10, 30.1, "reaped"),
+    ]
+
+
+def test_a_handler_takes_the_status_that_its_own_join_waits_for(it: Told) -> None:
+    handler = ("on_child:3", *REAPING_JOIN, "main:9")
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(19, 7)
+    it.join_blocked(10.1, 20, popen=0xA)
+    it.reap(20.2, 7, handler, options=1)
+    it.join_waits(20.3, 7, popen=0xA)  # ECHILD
+    (join,) = it.joins()
+    assert told(join) == ("Process.join", 7, 10, 20.3, "stolen")
+    assert join.by == Actor(APP, APP, "python3")
+
+
+def test_another_thread_steals_the_status(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(29, 7)
+    it.reap(30, 7, ("thief:3",), options=1, tid=105)
+    it.join_blocked(10.1, 30.2, popen=0xA)
+    joins = it.machine().feed(it.events)
+    assert list(map(told, joins)) == [("Process.join", 7, 10, 30.2, "stolen")]
+    assert joins[0].by == Actor(APP, 105, "python3")
+
+
+def test_an_earlier_call_of_the_same_object_has_reaped(it: Told) -> None:
+    """Two threads join one Process: the second is told by the first."""
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.join_waits(11, 7, popen=0xA, tid=105)
+    it.exit(29, 7)
+    it.join_blocked(11.1, 30, popen=0xA, tid=105)
+    it.join_reaps(30, 7, wait=11, popen=0xA, tid=105)
+    it.join_blocked(10.1, 30.1, popen=0xA)
+    assert [(told(each)[4], each.tid) for each in it.joins()] == [
+        ("reaped", 105),
+        ("already_reaped", APP),
+    ]
+
+
+def test_the_kernel_released_it(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(29, 7)
+    it.reap(30, 7, pid=7, kernel=True)
+    it.join_blocked(10.1, 30.2, popen=0xA)
+    (join,) = it.joins()
+    assert (join.returned, join.by) == ("stolen", None)
+
+
+def test_an_exception_in_a_handler_ends_a_join(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.join_blocked(10.1, 20, popen=0xA)
+    it.block(21, 30, "clock_nanosleep", ("main:15",))
+    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
+
+
+def test_a_join_that_lasts_has_no_end(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(500, 99)
+    assert list(map(told, it.joins())) == [("Process.join", 7, 10, None, None)]
+
+
+def test_the_waiters_death_ends_a_join(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(20, APP)
+    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
+
+
+def test_a_call_that_was_left_is_given_up_without_another_event(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.join_blocked(10.1, 20, popen=0xA)
+    machine = it.machine()
+    assert machine.feed(it.events) == []
+    later = Told()
+    later.exit(1500, 99)
+    assert [told(each)[3] for each in machine.feed(later.events)] == [20]
+
+
+def test_the_exit_function_joins_each_child(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.start(2, 8, popen=0xC)
+    it.wait(10, 8, ATEXIT, (0xC, 0xC))
+    it.block(10.1, 20, "wait4", ATEXIT, (0xC, 0xC))
+    it.reap(20.1, 8, ATEXIT, (0xC, 0xC), wait=10)
+    it.wait(20.2, 7, ATEXIT, (0xA, 0xA))
+    it.reap(20.3, 7, ATEXIT, (0xA, 0xA), wait=20.2)
+    assert list(map(told, it.joins())) == [
+        ("atexit", 8, 10, 20.1, "reaped"),
+        ("atexit", 7, 20.2, 20.3, "reaped"),
+    ]
+
+
+def test_what_only_asks_is_no_join(it: Told) -> None:
+    """is_alive(), poll(), a waitpid with WNOHANG, the _cleanup of start()."""
+    asking = (POLL, "multiprocessing.process:BaseProcess.is_alive", "main")
+    it.start(1, 7, popen=0xA)
+    it.wait(10, 7, asking, (0xA,), options=1)
+    it.reap(11, 7, asking, (0xA,), options=1)
+    it.wait(12, -1, ("main:4",), options=1)
+    it.wait(13, 9, ("subprocess:Popen._internal_poll", "subprocess:Popen.poll", "main"), options=1)
+    it.block(14, 20, "read", ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"))
+    it.block(21, 30, "clock_nanosleep", ("main:5",))
+    assert it.joins() == []
+
+
+def test_join_0_that_reaps(it: Told) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_reaps(10, 7, wait=10, popen=0xA, options=1)
+    (join,) = it.joins()
+    assert (told(join), join.timeout_s) == (("Process.join(timeout)", 7, 10, 10, "reaped"), 0)
+
+
+def nap(it: Told, at: float, lasts: float) -> float:
+    it.wait(at, 7, ("subprocess:Popen._try_wait", *POPEN_WAIT, "main:9"), (0xA, 0xA, 0xA), 1)
+    it.block(at + 0.1, at + 0.1 + lasts, "clock_nanosleep", (*POPEN_WAIT, "main:9"), (0xA, 0xA))
+    return at + 0.2 + lasts
+
+
+def test_popen_wait_with_a_timeout_naps(it: Told) -> None:
+    it.fork(1, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
+    at = 10.0
+    for lasts in (1.1, 2.1, 21.0, 8.1, 16.1, 77.0, 50.1, 50.2, 30.0):  # some woke up late
+        at = nap(it, at, lasts)
+    it.reap(at, 7, ("subprocess:Popen._try_wait", *POPEN_WAIT, "main:9"), (0xA, 0xA, 0xA),
+            options=1)  # fmt: skip
+    (join,) = it.joins()
+    assert told(join) == ("Popen.wait(timeout)", 7, 10, round(at, 6), "reaped")
+    assert join.timeout_s is None  # its value is in no system call
+
+
+def test_two_popen_waits_on_one_line_are_two(it: Told) -> None:
+    it.fork(1, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
+    at, begins = 10.0, []
+    for _ in range(3):
+        begins.append(at)
+        for lasts in (1.1, 2.1, 4.1, 8.1, 16.1, 9.0):
+            at = nap(it, at, lasts)
+    joins = it.joins()
+    assert [each.returned for each in joins] == ["timeout"] * 3
+    assert [abs((each.began_ns or 0) / MS - begin) < 0.2 for each, begin in zip(joins, begins)
+            ] == [True] * 3  # fmt: skip
+
+
+def test_subprocess_run_is_one_join_from_the_first_read_to_the_reap(it: Told) -> None:
+    run = ("subprocess:run", "main:9")
+    reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", *run)
+    it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__", *run),
+            (0xA, 0xA))  # fmt: skip
+    it.block(10, 20, "poll", reading, (0, 0xA, 0xA))
+    it.block(20.1, 30, "poll", reading, (0, 0xA, 0xA))
+    waiting = (*POPEN_WAIT, "subprocess:Popen.communicate", *run)
+    it.wait(30.1, 7, waiting, (0xA, 0xA, 0xA))
+    it.reap(30.2, 7, waiting, (0xA, 0xA, 0xA), wait=30.1)
+    assert list(map(told, it.joins())) == [("subprocess.run", 7, 10, 30.2, "reaped")]
+
+
+def test_subprocess_run_out_of_time_kills_and_waits_on(it: Told) -> None:
+    run = ("subprocess:run", "main:9")
+    reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", *run)
+    it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__", *run),
+            (0xA, 0xA))  # fmt: skip
+    it.block(10, 60.1, "poll", reading, (0, 0xA, 0xA), timeout=50)
+    it.wait(60.2, 7, (*POPEN_WAIT, *run), (0xA, 0xA))
+    it.reap(60.3, 7, (*POPEN_WAIT, *run), (0xA, 0xA), wait=60.2)
+    (join,) = it.joins()
+    assert told(join) == ("subprocess.run", 7, 10, 60.3, "reaped")
+    assert join.timeout_s == 0.05
+
+
+def test_communicate_out_of_time(it: Told) -> None:
+    reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", "main:9")
+    it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
+    it.block(10, 60.1, "poll", reading, (0, 0xA, 0xA), timeout=50)
+    it.block(61, 111.1, "poll", reading, (0, 0xA, 0xA), timeout=50)
+    assert list(map(told, it.joins())) == [
+        ("Popen.communicate(timeout)", 7, 10, 60.1, "timeout"),
+        ("Popen.communicate(timeout)", 7, 61, 111.1, "timeout"),
+    ]
+
+
+@pytest.mark.parametrize(("syscall", "kind"), [("wait4", "os.waitpid"), ("waitid", "os.waitid")])
+def test_os_waitpid(it: Told, syscall: str, kind: str) -> None:
+    it.fork(1, 7, ("main:5",))
+    it.wait(10, 7, ("main:9",), syscall=syscall)
+    it.block(10.1, 20, syscall, ("main:9",))
+    it.reap(20.1, 7, ("main:9",), wait=10)
+    assert list(map(told, it.joins())) == [(kind, 7, 10, 20.1, "reaped")]
+
+
+def test_os_wait_for_any_child_learns_which(it: Told) -> None:
+    for child in (7, 8):
+        it.fork(child / 10, child, ("main:5",))
+    for turn, child in enumerate((8, 7)):
+        it.wait(10 + 10 * turn, -1, ("main:9",))
+        it.reap(15 + 10 * turn, child, ("main:9",), wait=10 + 10 * turn)
+    assert list(map(told, it.joins())) == [
+        ("os.waitpid", 8, 10, 15, "reaped"),
+        ("os.waitpid", 7, 20, 25, "reaped"),
+    ]
+
+
+def test_a_number_in_a_container_is_the_childs_own(it: Told) -> None:
+    it.fork(1, 70007, ("main:5",), ns_pid=7)
+    it.fork(2, 7, ("main:5",), pid=200)  # the observer's 7 is somebody else's
+    it.wait(10, 7, ("main:9",))
+    it.block(10.1, 20, "wait4", ("main:9",))
+    it.block(21, 30, "read", ("main:15",))
+    assert [told(each)[1] for each in it.joins()] == [70007]
+
+
+def test_os_system_is_known_by_its_child(it: Told) -> None:
+    it.fork(9, 7, ("main:9",))
+    it.wait(9.5, 7, ("main:9",))
+    it.exec(10, 7, "/bin/sh")
+    it.reap(20, 7, ("main:9",), wait=9.5)
+    assert [told(each)[0] for each in it.joins()] == ["os.system"]
+
+
+def test_pool_join_waits_for_the_thread_that_reaps(it: Told) -> None:
+    making = (*STARTING, "multiprocessing.pool:Pool._repopulate_pool_static",
+              "multiprocessing.pool:Pool._repopulate_pool", "multiprocessing.pool:Pool.__init__",
+              "multiprocessing.context:BaseContext.Pool", "main:5")  # fmt: skip
+    joining = ("threading:Thread._wait_for_tstate_lock", "threading:Thread.join",
+               "multiprocessing.pool:Pool.join", "main:9")  # fmt: skip
+    for child in (7, 8):
+        it.fork(child / 10, child, making, (0xA, 0xA, 0, 0xB, 0xC, 0xF00, 0xF00))
+    it.block(10, 20, "futex", joining, (1, 1, 0xF00))
+    it.block(20.1, 25, "futex", joining, (2, 2, 0xF00))
+    handler = (*REAPING_JOIN, "multiprocessing.pool:Pool._join_exited_workers")
+    for child in (7, 8):
+        it.reap(18 + child / 10, child, handler, options=1, tid=105)
+    it.block(30, 40, "clock_nanosleep", ("main:12",))
+    (join,) = (each for each in it.joins() if each.kind == "Pool.join")
+    assert told(join) == ("Pool.join", None, 10, 25, "reaped")
+    assert join.children == (Child(7, 7), Child(8, 8))
+    assert join.by == Actor(APP, 105, "python3")
+    assert join.blocked_ns == 14.9 * MS
+
+
+def test_a_joiner_under_a_fork_server_learns_of_the_servers_reap(it: Told) -> None:
+    """It never waits for the child, which is the server's."""
+    starting = ("multiprocessing.util:spawnv_passfds",
+                "multiprocessing.forkserver:ForkServer.ensure_running",
+                "multiprocessing.popen_forkserver:Popen._launch",
+                "multiprocessing.process:BaseProcess.start", "main:5")  # fmt: skip
+    it.fork(1, 50, starting, (0, 0, 0xA, 0xB))  # the server: it is not the child
+    it.fork(2, 7, ("multiprocessing.forkserver:main",), pid=50)
+    waiting = (SELECT, CONNECTION_WAIT, "multiprocessing.popen_forkserver:Popen.poll", MP_WAIT,
+               JOIN, "main:9")  # fmt: skip
+    it.reap(59.9, 7, ("multiprocessing.forkserver:main",), pid=50, options=1)
+    it.block(10, 60, "poll", waiting, (0, 0, 0xA))
+    it.block(70, 80, "clock_nanosleep", ("main:12",))
+    (join,) = it.joins()
+    assert told(join) == ("Process.join", 7, 10, 60, "reaped")
+    assert join.by == Actor(50, 50, "python3")
+
+
+def test_the_pipe_tells_the_child(it: Told) -> None:
+    it.fork(2, 7, ("multiprocessing.forkserver:main",), pid=50)
+    it.pipes[4711] = Child(7, 7)
+    it.join_polls(10, 60, timeout=50, pipe=4711)
+    assert list(map(told, it.joins())) == [("Process.join(timeout)", 7, 10, 60, "timeout")]
+
+
+def test_two_servers_children_are_not_guessed_between(it: Told) -> None:
+    it.fork(1, 50, ("multiprocessing.util:spawnv_passfds", "main:5"))
+    for child in (7, 8):
+        it.fork(2, child, ("multiprocessing.forkserver:main",), pid=50)
+        it.reap(59.9, child, ("multiprocessing.forkserver:main",), pid=50, options=1)
+    it.block(10, 60, "poll", (SELECT, CONNECTION_WAIT, MP_WAIT, JOIN, "main:9"))
+    (join,) = it.joins()
+    assert told(join) == ("Process.join", None, 10, 60, None)
+
+
+def test_a_wait_for_another_processs_child(it: Told) -> None:
+    it.fork(1, 7, ("main:5",))
+    it.fork(2, 8, ("main:6",))
+    it.wait(10, 7, ("child:9",), pid=8)  # ECHILD, at once
+    it.block(11, 20, "clock_nanosleep", ("child:10",), pid=8)
+    (join,) = it.joins()
+    assert (join.pid, *told(join)) == (8, "os.waitpid", 7, 10, 10, None)
+
+
+def test_an_object_at_an_old_address_is_the_latest_childs(it: Told) -> None:
+    for index, child in enumerate((7, 8)):
+        it.start(1 + 20 * index, child, popen=0xA)
+        it.join_polls(10 + 20 * index, 11.1 + 20 * index, timeout=1, popen=0xA)
+    assert [each.child_pid for each in it.joins()] == [7, 8]
+
+
+def test_asyncios_thread_waits(it: Told) -> None:
+    watching = ("asyncio.unix_events:ThreadedChildWatcher._do_waitpid", "threading:Thread.run",
+                "threading:Thread._bootstrap_inner")  # fmt: skip
+    it.fork(1, 7, ("subprocess:Popen._execute_child", "main:5"))
+    it.wait(2, 7, watching, tid=105)
+    it.reap(20, 7, watching, wait=2, tid=105)
+    (join,) = it.joins()
+    assert told(join) == ("asyncio child watcher (thread)", 7, 2, 20, "reaped")
+    assert join.site is None
+
+
+def test_a_million_lives_leave_nothing_behind(it: Told) -> None:
+    machine = it.machine()
+    for index in range(9_000):
+        one = Told()
+        one.stacks = it.stacks
+        one.start(index * 3, 1000 + index, popen=0xA00 + 16 * index)
+        one.join_waits(index * 3 + 1, 1000 + index, popen=0xA00 + 16 * index)
+        one.join_reaps(index * 3 + 2, 1000 + index, wait=index * 3 + 1)
+        machine.feed(one.events)
+        it.stacks.clear()
+    assert len(machine._children) <= 8192
+    assert len(machine._children._by_object) <= 8192
+    assert len(machine._children._by_number) <= 8192
+    assert not machine._threads
+    assert not machine._reaps

@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stacks -> kinds, and rules files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from lives import BEGAN, MS, ended, life, zombie
+from lives import autoreaped as autoreaped_life
+from stacks import JOIN, MP_WAIT, POLL, REAPING_JOIN, frame, stack, unqualified
+
+from zombiebpf.attribution import Attribution, Rules
+from zombiebpf.attribution.frames import OWN, origin, users_frame
+from zombiebpf.attribution.parse import RulesError
+from zombiebpf.life import Execution, Life, ReapCall
+from zombiebpf.stack import Frame, Stack
+
+RULES = Rules.load()
+CALLS = Path(__file__).with_name("reaping_calls.py")
+INTERNAL_POLL = "subprocess:Popen._internal_poll"
+MANAGER = "concurrent.futures.process:_ExecutorManagerThread"
+BILLIARD = "@billiard.popen_fork:Popen.poll"
+LOKY = "@joblib.externals.loky.backend.popen_loky_posix:Popen.poll"
+
+
+def kind(whole: Stack) -> str | None:
+    rule = RULES.match(whole).rule
+    return None if rule is None else rule.kind
+
+
+KINDS = [
+    ("join", [*REAPING_JOIN, "main"]),
+    ("atexit", [*REAPING_JOIN, "multiprocessing.util:_exit_function"]),
+    ("start -> _cleanup", [POLL, "multiprocessing.process:_cleanup",
+                           "multiprocessing.process:BaseProcess.start", "main"]),
+    ("atexit", [POLL, "multiprocessing.process:_cleanup", "multiprocessing.process:active_children",
+                "multiprocessing.util:_exit_function"]),
+    ("join(timeout)", [*REAPING_JOIN, "multiprocessing.managers:BaseManager._finalize_manager",
+                       "multiprocessing.util:Finalize.__call__", "main"]),
+    ("executor manager", [*REAPING_JOIN, f"{MANAGER}.join_executor_internals", f"{MANAGER}.run",
+                          "threading:Thread._bootstrap_inner", "threading:Thread._bootstrap"]),
+    ("resource_tracker", ["multiprocessing.resource_tracker:ResourceTracker.ensure_running",
+                          "multiprocessing.resource_tracker:ResourceTracker.getfd", "main"]),
+    ("resource_tracker", ["multiprocessing.semaphore_tracker:SemaphoreTracker.ensure_running"]),
+    ("forkserver", ["multiprocessing.forkserver:main", "/<string>:<module>:1"]),
+    ("gunicorn arbiter", ["@gunicorn.arbiter:Arbiter.reap_workers",
+                          "@gunicorn.arbiter:Arbiter.run", "main"]),
+    ("uvicorn supervisor", [POLL, "multiprocessing.process:BaseProcess.is_alive",
+                            "@uvicorn.supervisors.multiprocess:Multiprocess.keep_subprocess_alive",
+                            "main"]),
+    ("billiard", [BILLIARD, "@billiard.process:BaseProcess.exitcode",
+                  "@billiard.pool:Pool._join_exited_workers", "threading:Thread.run"]),
+    ("celery", [BILLIARD, "@billiard.process:BaseProcess.join", "@billiard.pool:Pool.join",
+                "@celery.concurrency.prefork:TaskPool.on_stop", "main"]),
+    ("loky", [LOKY, "multiprocessing.process:BaseProcess.exitcode",
+              "@joblib.externals.loky.process_executor:_ExecutorManagerThread.run"]),
+    ("os.wait*", ["reaper", "main"]),
+    ("os.wait*", ["@somebody.pool:collect", "main"]),
+    # the user's own code between: what called it says nothing of what it calls
+    ("join", [*REAPING_JOIN, "cleanup", "multiprocessing.util:Finalize.__call__",
+              "multiprocessing.util:_exit_function"]),
+    ("os.wait*", ["task", "@celery.app.trace:build_tracer", "@billiard.pool:Worker.workloop"]),
+    ("subprocess.run", ["subprocess:Popen._wait", "subprocess:Popen.wait", "subprocess:run",
+                        "@somebody.tools:git", "@billiard.process:BaseProcess._bootstrap",
+                        "@billiard.popen_fork:Popen._launch", "main"]),
+    ("subprocess._cleanup", [INTERNAL_POLL, "subprocess:_cleanup", "subprocess:Popen.__init__",
+                             "subprocess:run", "main"]),
+    # a file of the user's with a library's name is the user's
+    ("os.wait*", ["/srv/multiprocessing/popen_fork.py:Popen.poll:7",
+                  "/srv/multiprocessing/process.py:BaseProcess.join:7"]),
+    ("signal handler", ["on_child", "selectors:EpollSelector.select", "main"]),
+    ("signal handler", ["reap_all", "on_child", "threading:Condition.wait", "main"]),
+    ("os.wait*", ["Pool.__del__", "threading:Condition.wait", "main"]),  # or a destructor
+    ("os.wait*", ["on_child", "main"]),  # it cannot be told
+    ("os.wait*", ["handle", "asyncio.events:Handle._run", "main"]),  # the loop calls anybody
+    ("interpreter shutdown", []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expected", "frames"), KINDS, ids=lambda each: str(each)[:60])
+def test_kinds(expected: str, frames: list[str]) -> None:
+    assert kind(stack(*frames)) == expected
+
+
+@pytest.mark.parametrize(("expected", "frames"), KINDS, ids=lambda each: str(each)[:60])
+def test_kinds_without_qualified_names(expected: str, frames: list[str]) -> None:
+    assert kind(unqualified(stack(*frames))) == expected
+
+
+def test_what_an_incomplete_stack_cannot_tell() -> None:
+    """join() may have been called by anything; that it is the executor's is seen."""
+    assert kind(stack(*REAPING_JOIN, problem="cut")) is None
+    assert kind(stack(*REAPING_JOIN, "main", problem="cut")) == "join"
+    manager = stack(*REAPING_JOIN, f"{MANAGER}.run", problem="cut")
+    assert kind(manager) == "executor manager"
+    assert kind(stack(problem="unreadable")) is None
+
+
+# What the library's own sources do, in the Python that runs this.
+REAL = [
+    ("join", "join", "join"),
+    ("join_0", "join", "join_0"),
+    ("start", "start -> _cleanup", "started"),
+    ("active_children", "active_children", "active_children"),
+    ("is_alive", "is_alive", "is_alive"),
+    ("exitcode", "exitcode", "exitcode"),
+    ("close", "close", "close"),
+    ("at_exit", "atexit", None),
+    ("pool_worker", "Pool worker handler", None),
+    ("pool_terminate", "Pool.terminate", "pool_terminate"),
+    ("executor", "executor manager", None),
+    ("popen_wait", "Popen.wait", "popen_wait"),
+    ("popen_wait_timeout", "Popen.wait", "popen_wait_timeout"),
+    ("popen_poll", "Popen.poll", "popen_poll"),
+    ("popen_communicate", "Popen.communicate", "popen_communicate"),
+    ("popen_del", "Popen.__del__", "popen_del"),
+    ("popen_cleanup", "subprocess._cleanup", "popen_cleanup"),
+    ("failed_exec", "Popen.__init__", "failed_exec"),
+    ("run", "subprocess.run", "run"),
+    ("call", "subprocess.call", "call"),
+    ("check_output", "subprocess.check_output", "check_output"),
+    ("os_popen", "os.popen", "os_popen"),
+    ("os_waitpid", "os.wait*", "os_waitpid"),
+    ("os_spawn", "os.spawn*", "os_spawn"),
+    ("handler", "signal handler", "on_child"),
+]
+
+
+@pytest.mark.parametrize(("call", "expected", "user"), REAL, ids=[each[0] for each in REAL])
+def test_the_librarys_own_calls(call: str, expected: str, user: str | None) -> None:
+    ran = subprocess.run(
+        [sys.executable, str(CALLS), call], capture_output=True, text=True, timeout=60, check=True
+    )
+    reaps = [Stack(tuple(Frame(*each) for each in reap)) for reap in json.loads(ran.stdout)]
+    assert [kind(each) for each in reaps] == [expected]
+    site = users_frame(reaps[0])
+    assert (None if site is None else site.function.rsplit(".", 1)[-1]) == user
+    assert [kind(unqualified(each)) for each in reaps] == [expected]
+
+
+@pytest.mark.parametrize(
+    ("file", "module"),
+    [
+        ("/usr/lib/python3.11/multiprocessing/process.py", "multiprocessing.process"),
+        ("/opt/py/lib/python3.13t/asyncio/__init__.py", "asyncio"),
+        ("/usr/lib/python311.zip/os.py", "os"),
+        ("/srv/venv/lib64/python3.9/site-packages/gunicorn/arbiter.py", "gunicorn.arbiter"),
+        ("/usr/lib/python3/dist-packages/billiard/pool.py", "billiard.pool"),
+        ("<frozen importlib._bootstrap>", "importlib._bootstrap"),
+        (OWN + "scenario/workload/story.py", "zombiebpf.scenario.workload.story"),
+    ],
+)
+def test_what_is_not_the_users(file: str, module: str) -> None:
+    assert origin(file) == (module, False)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["app.py", "/srv/app.py", "subprocess.py", "<stdin>", "<string>", "/srv/lib/python/app.py",
+     "/home/猫/multiprocessing/process.py", "/srv/python3.11/app.py"],
+)  # fmt: skip
+def test_what_is_the_users(file: str) -> None:
+    assert origin(file).user
+
+
+def test_the_line_is_the_innermost_of_the_users() -> None:
+    whole = stack(*REAPING_JOIN, "helper:9", "main:50")
+    assert users_frame(whole) == frame("helper:9")
+    assert users_frame(stack(*REAPING_JOIN)) is None
+    launched = stack("multiprocessing.forkserver:main")
+    launched = Stack((*launched.frames, Frame("<module>", "<string>", 1)))
+    assert users_frame(launched) is None
+    own = Stack((*stack("main").frames, Frame("<module>", "<string>", 1)))
+    assert users_frame(own) == frame("main")
+
+
+def reaped(whole: Stack | None, options: int = 0, **fields: object) -> Life:
+    call = ReapCall("wait4", options, BEGAN, 5 * MS, stack=whole)
+    return ended(7, reap_call=call, **fields)
+
+
+def test_a_life_is_completed_and_twice_does_no_harm() -> None:
+    subject = reaped(stack(*REAPING_JOIN, "main:50"), fork_stack=stack(*REAPING_JOIN, "go:9"))
+    attribution = Attribution(RULES)
+    for _ in range(2):
+        attribution.complete(subject)
+        assert subject.reap_call is not None
+        assert (subject.reap_call.kind, subject.reap_call.site) == ("join", frame("main:50"))
+        assert subject.fork_site == frame("go:9")
+
+
+def test_who_is_not_python_and_who_is_not_known() -> None:
+    attribution = Attribution(RULES)
+    assert attribution.reap_kind(reaped(None)) == "not Python"
+    assert attribution.reap_kind(reaped(None, unseen={"reap_call.stack": "lost"})) is None
+    assert Attribution(RULES, stacks=False).reap_kind(reaped(None)) is None
+    assert attribution.reap_kind(autoreaped_life(7)) == "kernel"
+    assert attribution.reap_kind(life(7)) is None
+    assert attribution.reap_kind(zombie(7)) is None
+    assert attribution.reap_kind(reaped(Stack((), "unreadable"))) is None
+
+
+def test_join_with_a_timeout() -> None:
+    joined = stack(*REAPING_JOIN, "main")
+    assert Attribution(RULES).reap_kind(reaped(joined, options=1)) == "join(timeout)"
+    told = Attribution(RULES, had_timeout=lambda pid, start_ns: pid == 7)
+    assert told.reap_kind(reaped(joined)) == "join(timeout)"
+    assert told.reap_kind(reaped(stack(POLL, MP_WAIT, JOIN, "multiprocessing.util:_exit_function"))
+                          ) == "atexit"  # fmt: skip
+
+
+def test_os_system_forks_and_reaps_in_one_line() -> None:
+    here, there = stack("main:5"), stack("main:6")
+    attribution = Attribution(RULES)
+    shell, other = [Execution(BEGAN, "/bin/sh")], [Execution(BEGAN, "/bin/ls")]
+    assert attribution.reap_kind(reaped(here, fork_stack=here, execs=shell)) == "os.system"
+    assert attribution.reap_kind(reaped(here, fork_stack=there, execs=shell)) == "os.wait*"
+    assert attribution.reap_kind(reaped(here, fork_stack=here, execs=other)) == "os.wait*"
+    assert attribution.reap_kind(reaped(here, fork_stack=here)) == "os.wait*"
+
+
+def test_the_users_rules_go_first(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine.yaml", tmp_path / "theirs.yaml"
+    mine.write_text('rules: [{kind: my pool, stack: ["*app:collect"]}]', encoding="utf-8")
+    theirs.write_text('rules: [{kind: b, stack: ["*:collect"]}, {kind: c, stack: ["*:other"]}]',
+                      encoding="utf-8")  # fmt: skip
+    rules = Rules.load([str(mine)], {"ZOMBIEBPF_RULES": str(theirs)})
+    kinds = [rules.match(stack(name)).rule for name in ("collect", "other", "main")]
+    assert [each and each.kind for each in kinds] == ["my pool", "c", "os.wait*"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "rules.yaml:1: nothing stands in it"),
+        ("rules: [", "rules.yaml:1: this is no YAML"),
+        ("\nrule: []", "rules.yaml:2: the file has no key 'rule' (rules?)"),
+        ("rules: []", "rules.yaml:1: it has no rules"),
+        ("rules:\n- kind: x", "rules.yaml:2: a rule lacks the key 'stack'"),
+        ("rules:\n- stack: [a:b]", "rules.yaml:2: a rule lacks the key 'kind'"),
+        ("rules:\n- kind: x\n  stack: [a.b]", "rules.yaml:3: stack: 'a.b' is no module:function"),
+        ("rules:\n- kind: x\n  stack: a:b", "rules.yaml:3: stack must be a list"),
+        ("rules:\n- kind: x\n  kind: y", "rules.yaml:3: 'kind' stands twice in a rule"),
+        ("rules:\n- kind: x\n  stak: []", "rules.yaml:3: a rule has no key 'stak' (stack?)"),
+        ("rules:\n- {kind: x, stack: [], many: 3}", "rules.yaml:2: many must be true or false"),
+        ("rules:\n- {kind: x, stack: [], call: a:b}", "rules.yaml:2: 'call' without 'join'"),
+        ("- x", "rules.yaml:1: the file must be a mapping"),
+    ],
+)
+def test_a_wrong_file_is_told_by_its_line(tmp_path: Path, text: str, complaint: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(RulesError) as raised:
+        Rules.load([str(file)])
+    assert complaint in str(raised.value)
+
+
+def test_a_file_that_is_not_there() -> None:
+    with pytest.raises(RulesError, match="the rules cannot be read: No such file"):
+        Rules.load(["/nonexistent.yaml"])
