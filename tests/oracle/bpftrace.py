@@ -29,6 +29,16 @@ tracepoint:sched:sched_process_exit
 """
 
 
+# Who got which child from wait4(2), whichever of the C library's functions called it.
+WAITS = """
+tracepoint:syscalls:sys_exit_wait4
+/args->ret > 0/
+{
+    printf("w %llu %d %d %d\\n", nsecs, pid, tid, args->ret);
+}
+"""
+
+
 class Death(NamedTuple):
     """The last thread of `pid` exited at `ns` (CLOCK_MONOTONIC, within microseconds)."""
 
@@ -38,8 +48,24 @@ class Death(NamedTuple):
     status: int  # the wait(2) word
 
 
+class Waited(NamedTuple):
+    """wait4(2) has returned `child` to `pid`'s thread `tid` at `ns`."""
+
+    ns: int
+    pid: int
+    tid: int
+    child: int
+
+
 class Watch:
-    """A context: bpftrace runs in it. RuntimeError if it does not start or loses events."""
+    """A context: bpftrace runs in it. RuntimeError if it does not start or loses events.
+
+    With `waits`, what wait4(2) has returned is in `waited` after stop().
+    """
+
+    def __init__(self, waits: bool = False) -> None:
+        self._script = SCRIPT + WAITS if waits else SCRIPT
+        self.waited: list[Waited] = []
 
     def __enter__(self) -> Watch:
         self._directory = tempfile.TemporaryDirectory()
@@ -47,7 +73,7 @@ class Watch:
         self._errors = Path(self._directory.name) / "errors"
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                ["bpftrace", "-B", "line", "-e", SCRIPT],
+                ["bpftrace", "-B", "line", "-e", self._script],
                 stdout=output,
                 stderr=errors,
                 env={**os.environ, "BPFTRACE_PERF_RB_PAGES": "256"},
@@ -87,4 +113,7 @@ class Watch:
             if line.startswith("x "):
                 ns, pid, parent, status = map(int, line.split()[1:])
                 deaths.append(Death(ns - offset, pid, parent, status))
+            elif line.startswith("w "):
+                ns, pid, tid, child = map(int, line.split()[1:])
+                self.waited.append(Waited(ns - offset, pid, tid, child))
         return deaths

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""SIGKILL of the observer at any moment: nothing of it stays in the kernel, its trace opens.
+
+Three moments; ten with ZOMBIEBPF_MOMENTS=10.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from running import PROGRAM, wait_until, zombiebpf
+
+UPROBES = Path("/sys/kernel/tracing/uprobe_events")
+SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+NEXT_ID = {"prog": 11, "map": 12}  # BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID
+PROG_ARRAY = "3"  # BPF_MAP_TYPE_PROG_ARRAY, include/uapi/linux/bpf.h
+# three before it is attached, then seven while it is; in an order that has both early on
+MOMENTS = (1, 4, 8, 0, 2, 3, 5, 6, 7, 9)[: int(os.environ.get("ZOMBIEBPF_MOMENTS", "3"))]
+# A shell that forks all the time.
+LOOP = ("sh", "-c", "while :; do /bin/true; done")
+
+
+def loaded(pid: int) -> set[tuple[str, str]]:
+    """("prog" or "map", id) of the BPF objects that a process holds.
+
+    But for maps of programs, which were seen to stay, empty, when somebody else opened them
+    by id (`bpftool map`) while their owner died; no other map was, and never a program.
+    """
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
+        fields = dict(re.findall(r"^(\w+):\s*(\d+)$", descriptor.read_text(), re.M))
+        if "prog_id" in fields:
+            found.add(("prog", fields["prog_id"]))
+        elif "map_id" in fields and fields["map_type"] != PROG_ARRAY:
+            found.add(("map", fields["map_id"]))
+    return found
+
+
+def is_in_kernel(what: tuple[str, str]) -> bool:
+    """Asked without opening it, for that would hold it."""
+    kind, number = what
+    ids = (ctypes.c_uint32 * 3)(int(number) - 1, 0, 0)  # start_id, next_id, open_flags
+    if ctypes.CDLL(None).syscall(SYS_BPF, NEXT_ID[kind], ids, ctypes.sizeof(ids)) != 0:
+        return False  # it would have been the last
+    return int(ids[1]) == int(number)
+
+
+def killed_at(moment_s: float, ready: bool, pid: int, trace: Path) -> set[tuple[str, str]]:
+    """The BPF objects the observer had. It is killed so long after it is ready, or starts."""
+    with subprocess.Popen(
+        [PROGRAM, "attach", str(pid), "-o", str(trace)],
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as observer:
+        assert observer.stderr is not None
+        if ready:
+            assert observer.stderr.readline().startswith("zombiebpf: attached: ")
+        time.sleep(moment_s)  # the random moment itself
+        observer.send_signal(signal.SIGSTOP)
+        objects = loaded(observer.pid)
+        assert all(map(is_in_kernel, objects))
+        observer.kill()
+        observer.wait()
+    if UPROBES.exists():
+        assert f"zombiebpf_{observer.pid:x}_" not in UPROBES.read_text()
+    return objects
+
+
+@pytest.mark.parametrize("seed", MOMENTS)
+def test_killed(seed: int, tmp_path: Path) -> None:
+    chance = random.Random(seed)
+    ready = seed >= 3
+    trace = tmp_path / "trace.db"
+    with subprocess.Popen(LOOP) as loop:
+        try:
+            objects = killed_at(chance.uniform(0, 2 if ready else 4), ready, loop.pid, trace)
+        finally:
+            loop.kill()
+    # the kernel frees what nobody holds after RCU grace periods, which a storm of forks draws out
+    wait_until(lambda: not any(map(is_in_kernel, objects)), f"{objects} are gone")
+    if not ready and not trace.exists():
+        return
+    if ready:
+        assert {kind for kind, _ in objects} == {"prog", "map"}
+        assert len(objects) > 10
+    report = zombiebpf("report", str(trace))
+    if ready:
+        assert report.returncode == 0, report.stderr
+        assert b"CUT: " in report.stdout
+    else:
+        assert report.returncode in (0, 2)
+        assert b"Traceback" not in report.stderr
