@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import fcntl
 import functools
@@ -10,6 +11,7 @@ import io
 import os
 import re
 import select
+import stat
 import sys
 import tempfile
 from contextlib import suppress
@@ -19,6 +21,7 @@ from typing import Any, Callable, Optional, TextIO
 from zombiebpf.analysis import Analysis
 from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.reports import FORMATS, TextOptions, text_options
+from zombiebpf.sources import text_of
 
 Writer = Callable[[TextIO, TextOptions], None]
 
@@ -38,7 +41,7 @@ class Output:
     """
 
     def __init__(self, path: Optional[str], stream: TextIO) -> None:
-        self._name = path or "standard error"
+        self._name = path or f"standard {'output' if stream is sys.stdout else 'error'}"
         self._path: Optional[Path] = None
         self._held: Optional[TextIO] = None
         self._stream = stream
@@ -96,6 +99,11 @@ class _Patient(io.FileIO):
             poll.poll()
 
 
+def _options(stream: TextIO) -> TextOptions:
+    """With the texts of lines, as far as they may be read here."""
+    return dataclasses.replace(text_options(stream, os.environ), source=text_of)
+
+
 def _descriptor(path: str) -> Optional[int]:
     """Which of our descriptors the path is another name for."""
     if path in _NAMED:
@@ -119,6 +127,8 @@ def _hold(path: str, number: int) -> TextIO:
 
 def _require_writable(name: str) -> Path:
     """Find out by trying, as far as that leaves no trace: root may not write everything."""
+    if os.geteuid() == 0:
+        _refuse_planted(name)
     try:
         path = Path(os.path.realpath(name))
         if os.path.isdir(path):
@@ -138,10 +148,38 @@ def _require_writable(name: str) -> Path:
     return path
 
 
+def _refuse_planted(name: str) -> None:
+    """UsageError where a link of another user's leads on: root would write where he wants it."""
+    sudo = os.environ.get("SUDO_UID", "")
+    trusted = {0, int(sudo) if sudo.isdecimal() else 0}
+    here = "/"
+    left = os.path.abspath(name).split("/")
+    for _ in range(1000):  # links in a circle end as realpath() says
+        if not left:
+            return
+        place = os.path.join(here, left.pop(0))
+        try:
+            found = os.lstat(place)
+        except OSError:
+            return
+        if not stat.S_ISLNK(found.st_mode):
+            here = place
+            continue
+        if found.st_uid not in trusted:
+            raise UsageError(
+                f"{name}: cannot be written: {place} is a symbolic link of another user "
+                f"(uid {found.st_uid}), which root does not follow",
+                "choose another file for --report",
+            )
+        target = os.readlink(place)
+        here = "/" if target.startswith("/") else here
+        left = target.split("/") + left
+
+
 def _write_stream(report: Writer, for_people: bool, stream: TextIO) -> None:
     """To the stream's descriptor, patiently; only people get its own encoding."""
     stream.flush()
-    options = text_options(stream, os.environ)
+    options = _options(stream)
     encoding = stream.encoding if for_people else "utf-8"
     raw = _Patient(stream.fileno(), "w", closefd=False)
     with io.TextIOWrapper(
@@ -153,13 +191,13 @@ def _write_stream(report: Writer, for_people: bool, stream: TextIO) -> None:
 def _write_file(report: Writer, for_people: bool, path: Path) -> None:
     """A device or a FIFO is written in place, a file is replaced when it is whole."""
     if path.exists() and not path.is_file():
-        _fill(report, for_people, os.open(path, os.O_WRONLY))
+        _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_NOFOLLOW))
         return
     try:
         descriptor, name = _temporary(path)
     except OSError as error:
         if error.errno in _IN_PLACE and path.exists():
-            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC))
+            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW))
             return
         raise
     try:
@@ -170,7 +208,7 @@ def _write_file(report: Writer, for_people: bool, path: Path) -> None:
         except OSError as error:
             if error.errno not in _IN_PLACE:
                 raise
-            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC))
+            _fill(report, for_people, os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW))
             os.unlink(name)
     except BaseException:
         with suppress(OSError):
@@ -185,16 +223,16 @@ def _temporary(path: Path) -> tuple[int, str]:
 def _fill(report: Writer, for_people: bool, descriptor: int) -> None:
     """Write the report and close the descriptor."""
     with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
-        report(file, text_options(file, os.environ))
+        report(file, _options(file))
 
 
 def _give_back(descriptor: int, path: Path) -> None:
     """A file keeps its owner and mode; a new one in the directory of sudo's caller is his."""
     umask = os.umask(0)
     os.umask(umask)
-    old = path.stat() if path.exists() else None
+    old = path.stat() if path.exists() and not path.is_symlink() else None
     owner = old or path.parent.stat()
     with suppress(OSError):  # not root's process
         if old is not None or str(owner.st_uid) == os.environ.get("SUDO_UID"):
             os.fchown(descriptor, owner.st_uid, owner.st_gid)
-    os.fchmod(descriptor, old.st_mode & 0o777 if old else 0o666 & ~umask)
+    os.fchmod(descriptor, old.st_mode & 0o777 if old else 0o644 & ~umask)

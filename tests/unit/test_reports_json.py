@@ -24,11 +24,13 @@ from lives import (
     rendered,
     zombie,
 )
+from stacks import frame, stack
 
 from zombiebpf.analysis import Analysis
-from zombiebpf.life import Actor, PidNamespace, ReapCall
+from zombiebpf.life import Activity, Actor, PidNamespace, ReapCall
 from zombiebpf.reports import FORMATS
 from zombiebpf.reports.json import portable, process_object
+from zombiebpf.stack import Frame, Stack
 
 
 def report(observed: Analysis, name: str = "json") -> str:
@@ -81,12 +83,16 @@ def test_lines_come_as_lives_end() -> None:
 
 def test_a_process_whole() -> None:
     """The contract's own field names, spelled out once."""
+    nowhere = Frame("reap", "/srv/app.py", None)
     subject = ended(
         7,
         wait_status=killed(11, core=True),
         forker=Actor(5, 6, "sh"),
         reparents=[adopted(at=S, while_zombie=True, exact=False)],
-        reap_call=ReapCall("waitid", 1, BEGAN, 5),
+        reap_call=ReapCall("waitid", 1, BEGAN, 5, "os.wait*", Stack((nowhere,)), nowhere),
+        fork_stack=stack("main", problem="cut"),
+        fork_site=frame("main"),
+        meanwhile=Activity(BEGAN, APP, None, None, None, None),
         reap_exact=False,
         argv_cut=True,
         unseen={"exec": "attached later"},
@@ -101,7 +107,10 @@ def test_a_process_whole() -> None:
         "cgroup": "/user.slice",
         "forker": {"pid": 5, "tid": 6, "comm": "sh"},
         "fork_ns": BEGAN,
-        "fork_stack": None,
+        "parent": None,
+        "fork_stack": [{"function": "main", "file": "/srv/app.py", "line": 42}],
+        "fork_stack_problem": "cut",
+        "fork_site": {"function": "main", "file": "/srv/app.py", "line": 42},
         "exec": [],
         "exit_ns": BEGAN + S,
         "zombie_ns": BEGAN + S + 44 * US,
@@ -127,11 +136,22 @@ def test_a_process_whole() -> None:
         "reaper": {"pid": 41230, "tid": 41230, "comm": "python3"},
         "reaped_by": "parent",
         "reap_call": {
-            "kind": None,
+            "kind": "os.wait*",
             "syscall": "waitid",
             "options": 1,
             "blocked_ns": 5,
+            "stack": [{"function": "reap", "file": "/srv/app.py", "line": None}],
+            "stack_problem": None,
+            "site": {"function": "reap", "file": "/srv/app.py", "line": None},
+        },
+        "meanwhile": {
+            "ns": BEGAN,
+            "thread": {"pid": 41230, "tid": 41230, "comm": "python3"},
+            "blocked_since_ns": None,
+            "syscall": None,
             "stack": None,
+            "stack_problem": None,
+            "site": None,
         },
         "state": "reaped",
         "unseen": {"exec": "attached later"},

@@ -45,6 +45,12 @@ observed for 6 s, kernel 6.18.0-1-amd64
 41231  └ python3 app.py  exit 0       87 µs        131 µs
            forked by python3 41230; reaped by parent python3 41230, wait4
 
+Timeline
+                          0                                                  6 s
+  41230 python3 app.py    ─────────────────────────────────────────────┤
+  └ 41231 python3 app.py  ───────────────────────────┤
+  ─ runs   Z zombie   ┴ reparented   ┤ reaped
+
 Totals
   2 processes  running 0  zombie 0  reaped 2
   reaped by  parent 2  adopter 0  tracer 0  kernel 0  unseen 0
@@ -64,6 +70,9 @@ Reap latency
 Hooks
   fork    sched_process_fork  exact
   zombie  signal_generate     exact
+
+Findings
+  nothing to find: 1 child, none a zombie for more than 87 us
 
 lost records: 0
 """

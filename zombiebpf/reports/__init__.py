@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Callable, TextIO
 
 from zombiebpf.analysis import Analysis
-from zombiebpf.reports import json, jsonl, text
+from zombiebpf.reports import csv, html, json, jsonl, perfetto, text
 from zombiebpf.reports.terminal import TextOptions, terminal_shape, text_options
 
 Report = Callable[[Analysis, TextIO, TextOptions], None]
@@ -21,6 +21,9 @@ FORMATS: Mapping[str, Report] = MappingProxyType(
         "text": text.write,
         "json": json.write,
         "jsonl": jsonl.write,
+        "csv": csv.write,
+        "html": html.write,
+        "perfetto": perfetto.write,
     }
 )
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Optional, TextIO
+from typing import Any, Optional, TextIO, Union
 
 from zombiebpf.analysis import SCHEMA, Analysis, Join, Meta
-from zombiebpf.life import Actor, Life, ReapCall, Reparenting
+from zombiebpf.attribution.finding import Finding
+from zombiebpf.attribution.findings import findings
+from zombiebpf.attribution.sites import Line, Site, fork_sites
+from zombiebpf.life import Activity, Actor, Life, ReapCall, Reparenting
 from zombiebpf.reports.terminal import TextOptions
-
-# Fields of the contract that this version leaves null or empty for every process;
-# joins only where nothing told of them.
-NOT_COLLECTED = ("fork_stack", "joins", "reap_call.kind", "reap_call.stack")
+from zombiebpf.stack import Frame, Stack
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -35,6 +35,8 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
         separator = ",\n  "
     out.write('],\n "joins": [')
     out.write(",".join("\n  " + encode(join_object(join)) for join in analysis.joins or ()))
+    for name, objects in conclusions(analysis).items():
+        out.write(f'],\n "{name}": [' + ",".join("\n  " + encode(each) for each in objects))
     out.write("]}\n")
 
 
@@ -45,6 +47,16 @@ def document(analysis: Analysis) -> dict[str, Any]:
         "meta": meta_of(analysis),
         "processes": [process_object(life) for life in analysis.lives],
         "joins": [join_object(join) for join in analysis.joins or ()],
+        **conclusions(analysis),
+    }
+
+
+def conclusions(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
+    """What was concluded from the processes and joins."""
+    sites = fork_sites(analysis.lives, analysis.meta)
+    return {
+        "fork_sites": [site_object(each) for each in sites],
+        "findings": [finding_object(each) for each in findings(analysis)],
     }
 
 
@@ -81,16 +93,17 @@ def meta_object(meta: Meta) -> dict[str, Any]:
         "command": [portable(each) for each in meta.command],
         "lost_events": meta.lost_events,
         "lost_by": dict(meta.lost_by),
-        "complete": meta.lost_events == 0,
-        "not_collected": list(NOT_COLLECTED),
+        "complete": meta.lost_events == 0 and meta.cut is None,
+        "cut": _text(meta.cut),
+        "not_collected": list(meta.not_collected),
     }
 
 
 def meta_of(analysis: Analysis) -> dict[str, Any]:
     """The same, of an analysis that may have joins."""
     meta = meta_object(analysis.meta)
-    if analysis.joins is not None:
-        meta["not_collected"].remove("joins")
+    if analysis.joins is None and "joins" not in meta["not_collected"]:
+        meta["not_collected"].append("joins")
     return meta
 
 
@@ -107,7 +120,10 @@ def process_object(life: Life) -> dict[str, Any]:
         "cgroup": _text(life.cgroup),
         "forker": _thread(life.forker),
         "fork_ns": life.fork_ns,
-        "fork_stack": None,
+        "parent": _thread(life.parent),
+        "fork_stack": stack_object(life.fork_stack),
+        "fork_stack_problem": _problem(life.fork_stack),
+        "fork_site": _frame(life.fork_site),
         "exec": [{"ns": each.ns, "filename": _text(each.filename)} for each in life.execs],
         "exit_ns": life.exit_ns,
         "zombie_ns": life.zombie_ns,
@@ -124,6 +140,7 @@ def process_object(life: Life) -> dict[str, Any]:
         "reaper": _thread(life.reaper),
         "reaped_by": None if life.reaped_by is None else life.reaped_by.value,
         "reap_call": _reap_call(life.reap_call),
+        "meanwhile": _activity(life.meanwhile),
         "state": life.state.value,
         "unseen": _texts(life.unseen),
     }
@@ -139,7 +156,82 @@ def join_object(join: Join) -> dict[str, Any]:
         "began_ns": join.began_ns,
         "ended_ns": join.ended_ns,
         "returned": join.returned,
-        "stack": None,
+        "kind": _text(join.kind),
+        "children": [{"pid": _pid(each.pid), "start_ns": each.start_ns} for each in join.children],
+        "blocked_ns": join.blocked_ns,
+        "by": _thread(join.by),
+        "stack": stack_object(join.stack),
+        "stack_problem": _problem(join.stack),
+        "site": _frame(join.site),
+    }
+
+
+def site_object(site: Site) -> dict[str, Any]:
+    """What one line of the user's forked."""
+    return {
+        "site": _frame(site.where),
+        "children": site.children,
+        "reaped_by": {portable(kind): count for kind, count in site.reaped_by.items()},
+        "zombie_interval_ns": {"p50": site.p50_ns, "p99": site.p99_ns, "max": site.max_ns},
+        "late": site.late,
+        "still_zombies": site.still_zombies,
+        "running": site.running,
+    }
+
+
+def finding_object(each: Finding) -> dict[str, Any]:
+    """One verdict; its processes and joins by what names them."""
+    return {
+        "kind": each.kind,
+        "severity": each.severity,
+        "title": portable(each.title),
+        "evidence": [portable(sentence) for sentence in each.evidence],
+        "cure": portable(each.cure),
+        "site": _frame(each.site),
+        "processes": [{"pid": _pid(life.pid), "start_ns": life.start_ns} for life in each.lives],
+        "joins": [
+            {"pid": _pid(join.pid), "tid": _pid(join.tid), "began_ns": join.began_ns}
+            for join in each.joins
+        ],
+        "incomplete": each.incomplete,
+    }
+
+
+def stack_object(stack: Optional[Stack]) -> Optional[list[dict[str, Any]]]:
+    """Its frames, innermost first."""
+    if stack is None:
+        return None
+    return [
+        {"function": portable(frame.function), "file": portable(frame.file), "line": frame.line}
+        for frame in stack.frames
+    ]
+
+
+def _problem(stack: Optional[Stack]) -> Optional[str]:
+    return None if stack is None else _text(stack.problem)
+
+
+def _frame(frame: Optional[Union[Frame, Line]]) -> Optional[dict[str, Any]]:
+    if frame is None:
+        return None
+    return {
+        "function": portable(frame.function),
+        "file": portable(frame.file),
+        "line": frame.line,
+    }
+
+
+def _activity(doing: Optional[Activity]) -> Optional[dict[str, Any]]:
+    if doing is None:
+        return None
+    return {
+        "ns": doing.ns,
+        "thread": _thread(doing.thread),
+        "blocked_since_ns": doing.blocked_since_ns,
+        "syscall": _text(doing.syscall),
+        "stack": stack_object(doing.stack),
+        "stack_problem": _problem(doing.stack),
+        "site": _frame(doing.site),
     }
 
 
@@ -158,11 +250,13 @@ def _reap_call(call: Optional[ReapCall]) -> Optional[dict[str, Any]]:
     if call is None:
         return None
     return {
-        "kind": None,
-        "syscall": call.syscall,
+        "kind": _text(call.kind),
+        "syscall": _text(call.syscall),
         "options": call.options,
         "blocked_ns": call.blocked_ns,
-        "stack": None,
+        "stack": stack_object(call.stack),
+        "stack_problem": _problem(call.stack),
+        "site": _frame(call.site),
     }
 
 

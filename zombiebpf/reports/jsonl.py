@@ -10,7 +10,7 @@ from typing import TextIO
 
 from zombiebpf.analysis import SCHEMA, Analysis, Meta
 from zombiebpf.life import Life
-from zombiebpf.reports.json import encode, meta_object, process_object
+from zombiebpf.reports.json import encode, meta_object, meta_of, process_object
 from zombiebpf.reports.terminal import TextOptions
 
 
@@ -23,7 +23,7 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
     del options
     for life in sorted(analysis.lives, key=_ended):
         out.write(process_line(life))
-    out.write(meta_line(analysis.meta))
+    out.write(encode({"schema": SCHEMA, "meta": meta_of(analysis)}) + "\n")
 
 
 def process_line(life: Life) -> str:

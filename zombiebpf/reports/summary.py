@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from zombiebpf.analysis import Analysis, Meta
 from zombiebpf.life import Life, ReapedBy, State
+from zombiebpf.reports.attributed import write_findings, write_joins, write_sites
 from zombiebpf.reports.page import Page, left, right
 from zombiebpf.reports.wording import Wording
 from zombiebpf.statistics import (
@@ -38,6 +39,8 @@ FACTS = {
     "reap_latency_ns": "reap latency",
     "reaped_by": "who reaped",
     "reap_call": "reaping call",
+    "reap_call.stack": "reaper's stack",
+    "fork_stack": "forker's stack",
     "reparents": "reparenting",
     "argv": "command line",
     "comm": "name",
@@ -54,7 +57,10 @@ def write_summary(page: Page, analysis: Analysis) -> None:
     intervals, latencies = zombie_intervals(lives), reap_latencies(lives)
     write_statistics(page, lives, intervals, latencies)
     write_histograms(page, intervals, latencies)
+    write_joins(page, analysis)
+    write_sites(page, analysis)
     _write_hooks(page, meta)
+    write_findings(page, analysis)
     _write_losses(page, meta)
 
 
@@ -100,8 +106,9 @@ def _write_still_zombies(page: Page, analysis: Analysis) -> None:
     words = page.wording
     width = max(len(words.pid(life)) for life in zombies[:ZOMBIES_NAMED])
     for life in zombies[:ZOMBIES_NAMED]:
-        still = words.still_zombie(life, analysis.meta.ended_ns)
-        owner = words.reparentings(life) or f"forked by {words.actor(life.forker)}"
+        meta = analysis.meta
+        still = words.still_zombie(life, meta.ended_ns, meta.boottime_offset_ns)
+        owner = words.reparentings(life) or words.origin(life)
         comm = words.printable(life.comm) if life.comm else "-"
         margin = f"  {right(words.pid(life), width)}  "
         page.wrapped(margin, [f"{still}: {comm}", owner], hang=" " * len(margin))

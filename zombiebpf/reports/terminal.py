@@ -10,18 +10,30 @@ import codecs
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Optional, TextIO
+from typing import Callable, Optional, TextIO
+
+from zombiebpf.stack import Frame
 
 DEFAULT_WIDTH = 80
 
 
+Source = Callable[[Frame], Optional[str]]  # the text of a frame's line; None: not to be had
+
+
+def no_source(frame: Frame) -> Optional[str]:
+    """No text of any line."""
+    del frame
+    return None
+
+
 @dataclass(frozen=True)
 class TextOptions:
-    """How a report that people read is laid out. Other formats need none of it."""
+    """How a report that people read is laid out, and what it may show beside facts."""
 
     width: int = DEFAULT_WIDTH  # columns
     color: bool = False
     unicode: bool = True  # False: ASCII only
+    source: Source = no_source
 
 
 def terminal_shape(stream: TextIO, environ: Mapping[str, str]) -> tuple[int, bool]:

@@ -12,11 +12,12 @@ from typing import NamedTuple, TextIO
 
 from rich.cells import cell_len
 
-from zombiebpf.analysis import Analysis
+from zombiebpf.analysis import Analysis, Meta
 from zombiebpf.life import Life, ReapedBy
 from zombiebpf.reports.page import Page, Piece, left, right
 from zombiebpf.reports.summary import write_summary
 from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.reports.timeline import write_timeline
 from zombiebpf.reports.tree import DEEPEST, fork_tree
 from zombiebpf.reports.wording import Wording
 
@@ -40,6 +41,7 @@ class Row(NamedTuple):
     still: str  # takes the place of zombie and latency
     reaper: str
     reparented: str
+    origin: str  # a forker's or a parent's name, said in words
 
 
 class Columns(NamedTuple):
@@ -57,7 +59,7 @@ class Columns(NamedTuple):
 
 TITLES = Row(
     "PID", "COMMAND", "FORKED BY", "ENDED", "ZOMBIE FOR", "REAP LATENCY", "", "REAPED BY",
-    "REPARENTED",
+    "REPARENTED", "",
 )  # fmt: skip
 
 
@@ -67,6 +69,7 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
     _write_title(page, analysis)
     if analysis.lives:
         _write_lives(page, analysis)
+        write_timeline(page, analysis)
     else:
         page.line("No process was seen.")
     write_summary(page, analysis)
@@ -80,25 +83,30 @@ def _write_title(page: Page, analysis: Analysis) -> None:
     page.line((page.cut(f"{name}: {command}" if command else name, page.width), "bold"))
     span = words.duration(max(meta.ended_ns - meta.started_ns, 0))
     page.line(f"observed for {span}, kernel {words.printable(meta.kernel)}")
+    if meta.cut is not None:
+        page.wrapped("CUT: ", [words.printable(meta.cut)], "bold red")
     page.line()
 
 
 def _write_lives(page: Page, analysis: Analysis) -> None:
-    ended_ns = analysis.meta.ended_ns
     columns = _choose_columns(page, analysis)
     inline = columns.forker > 0
     _write_row(page, columns, TITLES, TITLES.command, "bold")
     for node in fork_tree(analysis.lives):
-        row = _row(node.life, page.wording, ended_ns)
+        row = _row(node.life, page.wording, analysis.meta)
         limit = min(DEEPEST, columns.command // 4)
         prefix = node.prefix(page.glyphs, limit)
         command = _fitted(page, prefix, row.command, columns.command)
         _write_row(page, columns, row, command)
         margin = " " * columns.pid + GAP + node.margin(page.glyphs, limit)
         if not inline:
-            page.wrapped(margin, _details(row, node.life), "dim")
-        elif row.reparented and not columns.reparented:
-            page.wrapped(margin, [row.reparented], "dim")
+            phrases = _details(row, node.life)
+            doing = page.wording.meanwhile(node.life)
+            page.wrapped(margin, [*phrases, doing] if doing else phrases, "dim")
+        else:
+            hidden = "" if columns.reparented else row.reparented
+            below = [each for each in (hidden, page.wording.meanwhile(node.life)) if each]
+            page.wrapped(margin, below, "dim")
 
 
 def _fitted(page: Page, prefix: str, command: str, width: int) -> str:
@@ -112,23 +120,24 @@ def _fitted(page: Page, prefix: str, command: str, width: int) -> str:
     return page.cut(prefix + shorter, width)
 
 
-def _row(life: Life, words: Wording, ended_ns: int) -> Row:
+def _row(life: Life, words: Wording, meta: Meta) -> Row:
     return Row(
         pid=words.pid(life),
         command=words.command(life),
-        forker=words.actor(life.forker),
+        forker=words.forker(life) if life.parent is None else words.origin(life),
         ended=words.ending(life),
         zombie=words.zombie_interval(life),
         latency=words.reap_latency(life),
-        still=words.still_zombie(life, ended_ns),
+        still=words.still_zombie(life, meta.ended_ns, meta.boottime_offset_ns),
         reaper=words.reaper(life),
         reparented=words.reparentings(life),
+        origin=words.origin(life),
     )
 
 
 def _details(row: Row, life: Life) -> list[str]:
     """What has no column, in the order it happened."""
-    phrases = [f"forked by {row.forker}" if row.forker != "-" else "forker -"]
+    phrases = [row.origin]
     if row.reparented:
         phrases.append(row.reparented)
     if row.reaper == "-":
@@ -145,11 +154,11 @@ def _choose_columns(page: Page, analysis: Analysis) -> Columns:
     widest = [cell_len(title) for title in TITLES]
     reparented = False
     for node in fork_tree(analysis.lives):
-        row = _row(node.life, page.wording, analysis.meta.ended_ns)
+        row = _row(node.life, page.wording, analysis.meta)
         reparented = reparented or bool(row.reparented)
         cells = row._replace(command=node.prefix(page.glyphs, DEEPEST) + row.command)
         widest = [max(width, cell_len(cell)) for width, cell in zip(widest, cells)]
-    pid, command_need, forker, ended, zombie, latency, still, reaper, reparenting = widest
+    pid, command_need, forker, ended, zombie, latency, still, reaper, reparenting, _ = widest
     zombie = max(zombie, still - len(GAP) - latency)
 
     always = pid + ended + zombie + latency + 4 * len(GAP)

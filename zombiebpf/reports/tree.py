@@ -47,12 +47,15 @@ def fork_tree(lives: Sequence[Life]) -> Iterator[Node]:
     An actor is named by its PID alone, so a forker is the life that had this PID
     when the child was forked.
     """
-    in_order = sorted(lives, key=lambda life: -1 if life.fork_ns is None else life.fork_ns)
+    in_order = sorted(
+        lives, key=lambda life: (-1 if life.fork_ns is None else life.fork_ns, life.start_ns)
+    )
     newest: dict[int, int] = {}  # pid -> index of the last life that had it so far
     children: dict[int, list[int]] = {}
     roots: list[int] = []
     for index, life in enumerate(in_order):
-        forker = newest.get(life.forker.pid) if life.forker is not None else None
+        above = life.forker or life.parent
+        forker = newest.get(above.pid) if above is not None else None
         if forker is None or _gone(in_order[forker], life):
             roots.append(index)
         else:

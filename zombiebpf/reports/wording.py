@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Union
 
+from zombiebpf.attribution.sites import Line
 from zombiebpf.life import Actor, AdopterKind, Life, ReapedBy, Reparenting, State, signal_name
+from zombiebpf.stack import Frame
 
 WNOHANG = 1  # include/uapi/linux/wait.h
 
@@ -113,6 +115,30 @@ class Wording:
             return f"{name}{actor.pid} (tid {actor.tid})"
         return f"{name}{actor.pid}"
 
+    def site(self, frame: Optional[Union[Frame, Line]]) -> str:
+        """` at app.py:42 in start_all`; empty if no line is known."""
+        if frame is None:
+            return ""
+        name = frame.file.rsplit("/", 1)[-1]
+        line = "" if frame.line is None else f":{frame.line}"
+        return self.printable(f" at {name}{line} in {frame.function}")
+
+    def forker(self, life: Life) -> str:
+        """`python3 41230 at app.py:42 in start_all`."""
+        return self.actor(life.forker) + self.site(life.fork_site)
+
+    def meanwhile(self, life: Life) -> str:
+        """`meanwhile python3 41230 was blocked in read at app.py:50 in main`; empty: not asked."""
+        doing = life.meanwhile
+        if doing is None:
+            return ""
+        who = f"meanwhile {self.actor(doing.thread)} was"
+        if doing.syscall is None:
+            return f"{who} running{self.site(doing.site)}"
+        frames = doing.stack.frames if doing.stack is not None else ()
+        where = doing.site or (frames[0] if frames else None)
+        return f"{who} blocked in {self.printable(doing.syscall)}{self.site(where)}"
+
     def ending(self, life: Life) -> str:
         """`exit 3`, `SIGKILL`, `SIGSEGV (core)`, `running`, or `-` if not seen."""
         if life.signal is not None:
@@ -120,6 +146,12 @@ class Wording:
         if life.exit_status is not None:
             return f"exit {life.exit_status}"
         return "running" if life.state is State.RUNNING and life.exit_ns is None else "-"
+
+    def origin(self, life: Life) -> str:
+        """`forked by python3 41230`; of what existed before: `child of python3 41230`."""
+        if life.forker is None and life.parent is not None:
+            return f"child of {self.actor(life.parent)}"
+        return f"forked by {self.forker(life)}" if life.forker is not None else "forker -"
 
     def zombie_interval(self, life: Life) -> str:
         """`-` if not seen, empty as long as there cannot be one.
@@ -142,10 +174,17 @@ class Wording:
             return _bound(True, life.reap_exact) + self.duration(latency)
         return "-" if life.state is State.REAPED else ""
 
-    def still_zombie(self, life: Life, ended_ns: int) -> str:
-        """`ZOMBIE for 3.2 s, still`; empty if it is none."""
-        if life.state is not State.ZOMBIE or life.zombie_ns is None:
+    def still_zombie(self, life: Life, ended_ns: int, boottime_offset_ns: int = 0) -> str:
+        """`ZOMBIE for 3.2 s, still`; empty if it is none.
+
+        For how long is not known of one that was a zombie before: its age since its
+        start is told instead.
+        """
+        if life.state is not State.ZOMBIE:
             return ""
+        if life.zombie_ns is None:
+            age = self.duration(max(ended_ns + boottime_offset_ns - life.start_ns, 0))
+            return f"ZOMBIE since before we looked, started {age} ago"
         bound = _bound(life.zombie_exact, True)
         return f"ZOMBIE for {bound}{self.duration(max(ended_ns - life.zombie_ns, 0))}, still"
 
@@ -164,7 +203,8 @@ class Wording:
         if call is None or call.syscall is None:
             return ""
         poll = " WNOHANG" if call.options is not None and call.options & WNOHANG else ""
-        return f", {self.printable(call.syscall)}{poll}"
+        kind = f" ({self.printable(call.kind)})" if call.kind else ""
+        return f", {self.printable(call.syscall)}{poll}{kind}{self.site(call.site)}"
 
     def reparentings(self, life: Life) -> str:
         """`→ init systemd 1 while zombie`, for each; empty if there was none."""

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The page of what was a zombie before the observation, and of many scenarios."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from lives import APP, BEGAN, S, analysis, app, ended, found_dead
+from test_reports_html import data_of, leaking, page_of
+
+from zombiebpf.life import ReapedBy
+from zombiebpf.reports.html import write_page
+from zombiebpf.reports.html.lanes import Lane, density, lanes
+from zombiebpf.reports.html.payload import FOUND_DEAD
+
+
+def test_a_zombie_from_before_is_told_as_one() -> None:
+    reaped = found_dead(8, reap_ns=BEGAN + S, reaper=APP, reaped_by=ReapedBy.PARENT)
+    page = page_of(analysis([found_dead(7), reaped]))
+    data = data_of(page)
+    assert [flags & FOUND_DEAD for flags in data["lives"]["flags"]] == [FOUND_DEAD] * 2
+    assert data["lives"]["zombie"] == [None, None]  # never invented
+    assert [data["texts"][n] for n in data["lives"]["above"]] == ["python3 41230"] * 2
+    head = page.split('<section id="timeline">')[0]
+    assert "<dd>&gt;= 6 s</dd>" in head
+    assert "since before we looked" in head
+
+
+def test_a_lane_of_many_shows_it_as_a_zombie_from_the_start_on() -> None:
+    running, zombies = density([found_dead(7)], BEGAN, BEGAN + 4 * S, 4)
+    assert (running, zombies) == ([0.0] * 4, [1.0] * 4)
+    told = lanes([app(), *(ended(pid) for pid in range(100, 150)), found_dead(7)], 10)
+    assert any(isinstance(each, Lane) and each.life.pid == 7 for each in told)
+
+
+def test_what_stands_above_the_answer() -> None:
+    out = io.StringIO()
+    write_page(leaking(), out, lambda frame: None, about="3 scenarios <made>")
+    head = out.getvalue().split('<section id="timeline">')[0]
+    assert "<h1>3 scenarios &lt;made&gt;</h1>" in head
+    assert re.search(r'<p class="answer">[^<]*app\.py:42[^<]*</p>', head)

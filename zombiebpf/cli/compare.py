@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`zombiebpf compare`: two observations of the same program."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Optional, TextIO
+
+import click
+
+from zombiebpf.cli.options import HELP_SETTINGS
+from zombiebpf.comparison import compare as compared
+from zombiebpf.output import Output
+from zombiebpf.reports.comparison import COMPARISONS
+from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.saved import read
+
+EPILOG = """\b
+Examples:
+  sudo zombiebpf run -o before.db -- ./app
+  sudo zombiebpf run -o after.db -- ./app      # changed
+  zombiebpf compare before.db after.db
+  zombiebpf compare before.json after.json --format html --report change.html
+
+Exits with 0 whatever changed; 2 if a file cannot be read, 70 if the report cannot be written.
+"""
+
+
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(list(COMPARISONS)),
+    default="text",
+    show_default=True,
+    help="The report's format.",
+)
+@click.option("--report", metavar="FILE", help="Write the report to FILE.  [default: stdout]")
+@click.argument("before")
+@click.argument("after")
+def compare(before: str, after: str, format_: str, report: Optional[str]) -> None:
+    """Compare two traces, or JSON reports: lives, zombies, how long, by the line that forked.
+
+    Says what got better or worse and by how much, and how many observations that rests on.
+    """
+    output = Output(report, sys.stdout)
+    found = compared(read(before), read(after))
+
+    def write(out: TextIO, options: TextOptions) -> None:
+        COMPARISONS[format_](found, (before, after), out, options)
+
+    with suppress(BrokenPipeError):  # nobody wants the rest
+        output.write_by(write, format_ == "text")
