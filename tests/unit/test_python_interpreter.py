@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interpreters in files, in processes and in directories."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Union
+
+import pytest
+from installed_pythons import Installed, installed, readable
+
+from zombiebpf.python import programs
+from zombiebpf.python.image import INIT_BYTES, Image, read_image
+from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
+from zombiebpf.python.programs import image_of_program, known_pythons
+
+IDS = [each.label for each in readable()]
+DEADLINE_S = 60.0
+# Where its own structures are, by its own word.
+SAYS = """
+import ctypes, os
+def at(name):
+    return ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, name))
+os.write(1, b"%d %d\\n" % (at("_PyRuntime"), at("PyCode_Type")))
+os.read(0, 1)
+"""
+
+
+@contextmanager
+def running(*argv: str) -> Iterator[tuple[int, str]]:
+    """(pid, its first line) of a program that then waits for the end of its input."""
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert select.select([process.stdout], [], [], DEADLINE_S)[0], "it says nothing"
+            yield process.pid, process.stdout.readline().decode()
+        finally:
+            process.kill()
+
+
+def found_in(*argv: str) -> tuple[Union[Interpreter, Unsupported, None], str]:
+    with running(*argv) as (pid, said):
+        return find_interpreter(pid), said
+
+
+@pytest.mark.parametrize("python", readable(), ids=IDS)
+def test_addresses_are_the_process_own(python: Installed) -> None:
+    found, said = found_in(python.program, "-I", "-c", SAYS)
+    assert isinstance(found, Interpreter)
+    assert f"{found.runtime} {found.code_type}\n" == said
+    assert found.image.version == python.version
+    assert found.image.name == f"CPython {'.'.join(map(str, python.version))}"
+
+
+@pytest.mark.parametrize("python", readable(), ids=IDS)
+def test_the_function_for_a_uprobe(python: Installed) -> None:
+    image = image_of_program(python.program)
+    assert image is not None
+    assert image.init is not None
+    assert image.init_offset is not None
+    code = Path(image.path).read_bytes()[image.init_offset :][: 1 + INIT_BYTES]
+    assert image.init_bytes == code[1:]
+    assert len(image.init_bytes) == INIT_BYTES
+    assert len(set(image.init_bytes)) > 10
+    if image.text_delta is not None:
+        assert image.init - image.init_offset == image.text_delta
+
+
+@pytest.mark.parametrize(
+    "python",
+    [each for each in installed() if each.version < (3, 7)],
+    ids=lambda each: each.label,
+)
+def test_older_ones_are_named(python: Installed) -> None:
+    said = "import os; os.write(1, b'x\\n'); os.read(0, 1)"
+    found, _ = found_in(python.program, "-I", "-c", said)
+    name = f"CPython {'.'.join(map(str, python.version))}"
+    assert found == Unsupported(name, name)
+
+
+def test_another_program_is_no_python() -> None:
+    assert found_in("/bin/sh", "-c", "echo; read line") == (None, "\n")
+    assert image_of_program("/bin/sh") is None
+
+
+def test_a_process_that_is_gone() -> None:
+    with subprocess.Popen(["/bin/true"]) as process:
+        process.wait()
+    assert find_interpreter(process.pid) is None
+
+
+def test_a_deleted_program(tmp_path: Path) -> None:
+    """Still known: what is mapped is looked at, not what its name means by now."""
+    python = next(each for each in readable())
+    image = image_of_program(python.program)
+    assert image is not None
+    copied = tmp_path / os.path.basename(image.path)
+    shutil.copy(image.path, copied)
+    if copied.name.startswith("lib"):
+        argv = ["env", f"LD_LIBRARY_PATH={tmp_path}", python.program, "-c", SAYS]
+    else:
+        argv = [str(copied), "-c", SAYS]
+    with running(*argv) as (pid, said):
+        copied.unlink()
+        copied.write_bytes(b"another file")
+        found = find_interpreter(pid)
+    assert isinstance(found, Interpreter)
+    assert f"{found.runtime} {found.code_type}\n" == said
+    assert str(tmp_path) in found.image.path
+
+
+def fake_proc(tmp_path: Path, *files: str) -> str:
+    """A procfs with one process that has the code of these files mapped."""
+    process = tmp_path / "proc" / "1"
+    process.mkdir(parents=True)
+    (process / "root").symlink_to("/")
+    (process / "exe").symlink_to(files[0])
+    lines = [
+        f"{0x10000000 * number:x}-{0x10000000 * number + 4096:x} r-xp 00000000 00:00 "
+        f"{os.stat(file).st_ino if os.path.exists(file) else 7} {file}\n"
+        for number, file in enumerate(files, 1)
+    ]
+    (process / "maps").write_text("".join(lines))
+    return str(tmp_path / "proc")
+
+
+def test_musl_is_named(tmp_path: Path) -> None:
+    image = image_of_program(readable()[0].program)
+    assert image is not None
+    proc = fake_proc(tmp_path, image.path, "/lib/ld-musl-x86_64.so.1")
+    assert find_interpreter(1, proc) == Unsupported(image.name, "musl")
+
+
+def test_files_are_compared_by_inode(tmp_path: Path) -> None:
+    """Another mount namespace, or another file of that name: no guess."""
+    image = image_of_program(readable()[0].program)
+    assert image is not None
+    proc = fake_proc(tmp_path, image.path)
+    assert isinstance(find_interpreter(1, proc), Interpreter)
+    maps = Path(proc) / "1" / "maps"
+    inode = os.stat(image.path).st_ino
+    maps.write_text(maps.read_text().replace(f" {inode} ", f" {inode + 1} "))
+    assert find_interpreter(1, proc) is None
+
+
+C_OF = """
+unsigned int Py_Version = {hexversion};
+struct {{ char cookie[8]; unsigned long long version, free_threaded, rest[200]; }} _PyRuntime =
+    {{ "xdebugpy", {hexversion}, {free_threaded} }};
+int PyCode_Type = 1;
+int {more};
+int Py_InitializeFromConfig(int x) {{ return x; }}
+"""
+
+
+@pytest.mark.parametrize(
+    ("hexversion", "free_threaded", "more", "name", "problem"),
+    [
+        ("0x030D02F0", 1, "x", "CPython 3.13.2", "free-threaded"),
+        ("0x030E02F0", 0, "_Py_NegativeRefcount", "CPython 3.14.2", "debug build"),
+        ("0x031000F0", 0, "x", "CPython 3.16.0", "an unknown CPython 3.16.0"),
+        ("0x030F00B1", 0, "x", "CPython 3.15.0", "a CPython 3.15.0 before its release"),
+        ("0x030D02F0", 0, "x", "CPython 3.13.2", None),
+        ("0x030D00C1", 0, "x", "CPython 3.13.0", None),  # a release candidate is as the release
+    ],
+)
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no gcc to make such a library")
+def test_what_cannot_be_read_is_named(
+    tmp_path: Path, hexversion: str, free_threaded: int, more: str, name: str, problem: str
+) -> None:
+    source, library = tmp_path / "a.c", tmp_path / "libpython3.so.1.0"
+    source.write_text(C_OF.format(hexversion=hexversion, free_threaded=free_threaded, more=more))
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    image = read_image(str(library))
+    assert image is not None
+    assert (image.name, image.problem) == (name, problem)
+    assert (image.offsets is None) == (problem is not None)
+
+
+def test_pypy_is_named(tmp_path: Path) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no gcc to make such a library")
+    source, library = tmp_path / "a.c", tmp_path / "libpypy3.9-c.so"
+    source.write_text("int rpython_startup_code(void) { return 1; }")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+    image = read_image(str(library))
+    assert image is not None
+    assert (image.name, image.problem) == ("PyPy 3.9", "PyPy")
+
+
+@pytest.mark.parametrize("content", [b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01" + b"\xff" * 200])
+def test_other_files_have_none(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "python3"
+    file.write_bytes(content)
+    assert read_image(str(file)) is None
+    os.mkfifo(tmp_path / "fifo")
+    assert read_image(str(tmp_path / "fifo")) is None
+    with pytest.raises(OSError, match="gone"):
+        read_image(str(tmp_path / "gone"))
+
+
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
+    image = image_of_program(readable()[0].program)
+    assert image is not None
+    file = tmp_path / "python3"
+    file.write_bytes(b"no ELF")
+    assert read_image(str(file)) is None
+    shutil.copy(image.path, file)
+    again = read_image(str(file))
+    assert again is not None
+    assert again.runtime == image.runtime
+    assert read_image(str(file)) is again
+
+
+def test_scripts_lead_to_their_interpreter(tmp_path: Path) -> None:
+    python = readable()[0]
+    expected = image_of_program(python.program)
+    assert expected is not None
+    (tmp_path / "venv").mkdir()
+    (tmp_path / "venv" / "python").symlink_to(python.program)
+    for number, line in enumerate(
+        [
+            f"#!{python.program}",
+            f"#! {tmp_path}/venv/python -I",
+            "#!/usr/bin/env python",
+            "#!/usr/bin/env -S A=b python -X dev",
+        ]
+    ):
+        script = tmp_path / f"script{number}"
+        script.write_text(f"{line}\nprint(1)\n")
+        assert image_of_program(str(script), [str(tmp_path / "venv")]) == expected
+    (tmp_path / "other").write_text("#!/bin/sh\n")
+    assert image_of_program(str(tmp_path / "other")) is None
+    (tmp_path / "loop").write_text(f"#!{tmp_path}/loop\n")
+    assert image_of_program(str(tmp_path / "loop")) is None
+    assert image_of_program(str(tmp_path / "gone")) is None
+
+
+def test_known_pythons_are_each_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links on PATH, the chosen versions behind pyenv's shims, and the usual directories."""
+    first, *others = readable()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python3").symlink_to(first.program)
+    (tmp_path / "bin" / "python3.99").symlink_to(first.program)
+    (tmp_path / "bin" / "python3-config").symlink_to("/bin/sh")
+    (tmp_path / "pyenv" / "shims").mkdir(parents=True)
+    (tmp_path / "pyenv" / "shims" / "python3").write_text("#!/bin/sh\n")
+    for number, python in enumerate(others):
+        directory = tmp_path / "pyenv" / "versions" / str(number) / "bin"
+        directory.mkdir(parents=True)
+        (directory / "python3").symlink_to(python.program)
+    chosen = [str(number) for number, _ in enumerate(others)]
+    (tmp_path / "pyenv" / "version").write_text("\n".join([*chosen, "../../bin"]) + "\n")
+    monkeypatch.setattr(programs, "_USUAL", (str(tmp_path / "bin"),))
+    monkeypatch.setattr(programs, "_library_directories", list)
+    found = list(known_pythons([str(tmp_path / "pyenv" / "shims"), "", "/does/not/exist"]))
+    assert {each.version for each in found} == {each.version for each in readable()}
+    assert len({each.path for each in found}) == len(found)
+    (tmp_path / "pyenv" / "version").unlink()
+    left = list(known_pythons([str(tmp_path / "pyenv" / "shims")]))
+    assert [each.version for each in left] == [first.version]
+
+
+def test_bias_of_an_image() -> None:
+    fields = ("a", None, 0x5000, 0x6000, 0x6100, 0x6200, 0x3100, 0x2100, b"", None)
+    fixed = Image(*fields, text_delta=None, problem=None)
+    moved = Image(*fields, text_delta=0x1000, problem=None)
+    assert fixed.bias(0x400000, 0x2000) == 0
+    assert moved.bias(0x7F0000003000, 0x2000) == 0x7F0000000000

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What does an ELF file tell of the Python interpreter in it?
+
+The file is python3.N itself, where that is linked statically, or libpython3.N.so,
+or any program that carries an interpreter. `_PyRuntime` is in .dynsym of every one
+from CPython 3.7 on, stripped ones too: extension modules need the symbols.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections import OrderedDict
+from typing import NamedTuple, Optional
+
+from zombiebpf.python import elf
+from zombiebpf.python.offsets import (
+    DEBUG_OFFSETS_SIZE,
+    Offsets,
+    OffsetsError,
+    Version,
+    from_debug_offsets,
+    named,
+    offsets_of,
+    version_of_hex,
+)
+
+INIT_BYTES = 64  # of code, from a function's second byte on: its first may be a breakpoint
+# Called once, before any Python code runs, by the python program as by Py_Initialize().
+INIT = "Py_InitializeFromConfig"  # 3.8 on
+INIT_3_7 = "_PyRuntimeState_Init"  # by _PyRuntime_Initialize(), which guards against a second
+# In builds with Py_REF_DEBUG (part of Py_DEBUG) or Py_TRACE_REFS only (Misc/stable_abi.toml).
+DEBUG_SYMBOLS = ("_Py_NegativeRefcount", "_Py_RefTotal", "_Py_AddToAllObjects")
+PYPY_SYMBOLS = ("rpython_startup_code", "pypy_execute_source")
+
+_NAME = re.compile(r"(?:pypy|python)(?P<major>\d)\.(?P<minor>\d+)")
+_STRING = rb"(%s\.\d+)((?:a|b)\d+)?(?:rc\d+)?\+?\x00"
+_IN_NUMBERS = {b"%d" % each for each in range(10)} | {b"."}
+FIRST_WITH_DEBUG_OFFSETS = 13
+_RELEASES = (0xC, 0xF)  # release candidates and finals, as PY_VERSION_HEX has them
+_CACHED = 4096
+
+
+class Image(NamedTuple):
+    """An interpreter in a file. Addresses are virtual ones of the file."""
+
+    path: str
+    version: Optional[Version]  # micro -1: unknown; None: unknown
+    runtime: int  # of _PyRuntime; 0: none
+    code_type: int  # of PyCode_Type; 0: none
+    str_type: int  # of PyUnicode_Type; 0: none
+    bytes_type: int  # of PyBytes_Type; 0: none
+    init: Optional[int]  # of a function called once at the start, before any Python code
+    init_offset: Optional[int]  # of that function in the file, for a uprobe
+    init_bytes: bytes  # INIT_BYTES of its code, from the second byte on
+    offsets: Optional[Offsets]
+    text_delta: Optional[int]  # virtual address - file offset of the code; None: ET_EXEC
+    problem: Optional[str]  # why its stacks cannot be read; None: they can
+
+    def bias(self, start: int, offset: int) -> int:
+        """What to add to an address: a mapping of the code begins at `start`, `offset`."""
+        return 0 if self.text_delta is None else start - offset - self.text_delta
+
+    @property
+    def name(self) -> str:
+        """`CPython 3.11.7`, `PyPy 3.9`, `CPython`."""
+        kind = "PyPy" if self.problem == "PyPy" else "CPython"
+        if self.version is None:
+            return kind
+        return f"{kind} {named(self.version)}"
+
+
+_Key = tuple[int, int, int, int]
+_cache: OrderedDict[_Key, Optional[Image]] = OrderedDict()
+
+
+def read_image(path: str, name: Optional[str] = None) -> Optional[Image]:
+    """The interpreter in a file; None: there is none. `name` is the path to remember.
+
+    OSError: the file cannot be read. One file (by device, inode, time of change and
+    size) is looked at once.
+    """
+    # O_NONBLOCK: a FIFO of that name must not stop us. Of other than regular files
+    # nothing is read.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+        if key not in _cache:
+            try:
+                _cache[key] = _image(elf.Elf(file), name or path)
+            except elf.ERRORS:
+                _cache[key] = None  # no ELF file, or a damaged one: nothing could run it
+            while len(_cache) > _CACHED:
+                _cache.popitem(last=False)
+        _cache.move_to_end(key)
+        return _cache[key]
+
+
+def _image(file: elf.Elf, path: str) -> Optional[Image]:
+    runtime = file.symbol("_PyRuntime")
+    if runtime is None:
+        return _without_runtime(file, path)
+    version, level = _version(file, path)
+    init = file.symbol(INIT) or file.symbol(INIT_3_7)
+    code = b"" if init is None else file.bytes_at(init + 1, INIT_BYTES)
+    offsets = None
+    problem = _problem(file, version, level)
+    if problem is None and version is not None:
+        try:
+            offsets = _offsets(file, runtime, version)
+        except OffsetsError as error:
+            problem = str(error)
+    return Image(
+        path=path,
+        version=version,
+        runtime=runtime,
+        code_type=file.symbol("PyCode_Type") or 0,
+        str_type=file.symbol("PyUnicode_Type") or 0,
+        bytes_type=file.symbol("PyBytes_Type") or 0,
+        init=init,
+        init_offset=None if init is None else file.offset_of(init),
+        init_bytes=code,
+        offsets=offsets,
+        text_delta=_text_delta(file),
+        problem=problem,
+    )
+
+
+def _without_runtime(file: elf.Elf, path: str) -> Optional[Image]:
+    """CPython before 3.7, PyPy, or no interpreter."""
+    version, _ = _version_of_name(path)
+    if any(file.symbol(each) is not None for each in PYPY_SYMBOLS):
+        problem = "PyPy"
+    elif file.symbol("PyInterpreterState_Head") is not None:
+        version, _ = _version(file, path)
+        problem = f"CPython {named(version)}" if version else "a CPython before 3.7"
+    else:
+        return None
+    return Image(path, version, 0, 0, 0, 0, None, None, b"", None, _text_delta(file), problem)
+
+
+def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[str]:
+    if file.machine != "EM_X86_64":
+        return f"not for x86_64 ({file.machine[3:].lower()})"
+    if version is None:
+        return "a CPython of unknown version"
+    if offsets_of(version) is None:
+        return f"an unknown CPython {named(version)}"
+    if level not in _RELEASES:
+        return f"a CPython {named(version)} before its release"
+    if any(file.symbol(each) is not None for each in DEBUG_SYMBOLS):
+        return "debug build"
+    if file.symbol("PyCode_Type") is None:
+        return "it does not export PyCode_Type"
+    return None
+
+
+def _offsets(file: elf.Elf, runtime: int, version: Version) -> Optional[Offsets]:
+    if version[1] < FIRST_WITH_DEBUG_OFFSETS:
+        return offsets_of(version)
+    return from_debug_offsets(file.bytes_at(runtime, DEBUG_OFFSETS_SIZE), version)
+
+
+def _text_delta(file: elf.Elf) -> Optional[int]:
+    if not file.position_independent:
+        return None
+    return next((each.vaddr - each.offset for each in file.loads if each.executable), 0)
+
+
+def _version(file: elf.Elf, path: str) -> tuple[Optional[Version], int]:
+    """The version, and the release level (0xF: final)."""
+    symbol = file.symbol("Py_Version")
+    if symbol is not None:
+        raw = file.bytes_at(symbol, 4)
+        if len(raw) == 4:
+            hexversion = int.from_bytes(raw, "little")
+            return version_of_hex(hexversion), hexversion >> 4 & 0xF
+    soname = file.dynamic().get("soname", [""])[0]
+    guess, level = _version_of_name(soname or path)
+    # PY_VERSION ("3.8.18") is a string, or where the linker merged the two, a string's end.
+    what = rb"\d\.\d+" if guess is None else re.escape(b"%d.%d" % guess[:2])
+    text = file.rodata()
+    found = {
+        each.groups()
+        for each in re.finditer(_STRING % what, text)
+        if text[max(each.start() - 1, 0) : each.start()] not in _IN_NUMBERS
+    }
+    if len(found) != 1:
+        return guess, level
+    number, before = found.pop()
+    major, minor, micro = (int(each) for each in number.split(b"."))
+    return (major, minor, micro), 0xA if before else 0xF
+
+
+def _version_of_name(path: str) -> tuple[Optional[Version], int]:
+    found = _NAME.search(os.path.basename(path))
+    return (found and (int(found["major"]), int(found["minor"]), -1)), 0xF

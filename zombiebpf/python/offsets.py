@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where do CPython's structures keep what a stack walk reads?
+
+x86_64, builds with the GIL and without Py_DEBUG or Py_TRACE_REFS. From 3.13 on an
+interpreter tells by itself: `_PyRuntime` begins with `_Py_DebugOffsets`
+(Include/internal/pycore_runtime.h, later pycore_debug_offsets.h), whose initial
+value lies in the ELF file. What it does not tell, and all of 3.7 to 3.12, comes
+from the tables here: offsetof() of the interpreter's own headers.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from typing import NamedTuple, Optional
+
+ABSENT = 0xFFFF
+COOKIE = b"xdebugpy"  # _Py_Debug_Cookie
+
+Version = tuple[int, int, int]  # major, minor, micro; micro -1: unknown
+
+
+class OffsetsError(ValueError):
+    """An interpreter whose structures cannot be read; the text says why."""
+
+
+class Offsets(NamedTuple):
+    """Bytes, each less than 65536, in the order in which BPF has them (u16s)."""
+
+    interpreters_head: int  # in _PyRuntime
+    interp_next: int
+    threads_head: int  # in PyInterpreterState
+    tstate_next: int
+    thread_id: int  # pthread_self() of the thread
+    tstate_frame: int
+    cframe_frame: int  # ABSENT: tstate_frame holds the frame, else a _PyCFrame that has it here
+    frame_code: int  # 3.14 on: a tagged reference, the low bits are to be cleared
+    frame_previous: int
+    frame_lasti: int
+    frame_owner: int  # one byte; ABSENT before 3.11
+    frame_locals: int  # the first local variable
+    code_firstlineno: int
+    code_filename: int
+    code_name: int  # co_qualname from 3.11 on, before that co_name
+    code_table: int  # co_linetable, before 3.10 co_lnotab
+    code_adaptive: int  # ABSENT: frame_lasti is an int, else a pointer: lasti + code + this
+    lasti_scale: int  # bytes in one unit of the integer
+    code_version: int  # co_version, u32; 0 where a code object has none; ABSENT before 3.12
+    unicode_ascii: int  # sizeof(PyASCIIObject): where an ASCII string's text begins
+    unicode_compact: int  # sizeof(PyCompactUnicodeObject): another string's
+    tss_key: int  # autoTSSkey._key in _PyRuntime; ABSENT where there is none, or it is not known
+    owner_skip: int  # a frame with this owner, or a greater one, is not Python's; ABSENT: none
+    minor: int
+
+    def pack(self) -> bytes:
+        """As BPF reads it: little-endian u16s in this order."""
+        return struct.pack(f"<{len(self)}H", *self)
+
+
+# Frames before 3.11 are objects (struct _frame), and lasti is an integer in them.
+_FRAME_OBJECT = Offsets(
+    interpreters_head=32,
+    interp_next=0,
+    threads_head=8,
+    tstate_next=8,
+    thread_id=176,
+    tstate_frame=24,
+    cframe_frame=ABSENT,
+    frame_code=32,
+    frame_previous=24,
+    frame_lasti=104,
+    frame_owner=ABSENT,
+    frame_locals=360,
+    code_firstlineno=40,
+    code_filename=104,
+    code_name=112,
+    code_table=120,
+    code_adaptive=ABSENT,
+    lasti_scale=1,
+    code_version=ABSENT,
+    unicode_ascii=48,
+    unicode_compact=72,
+    tss_key=1396,
+    owner_skip=ABSENT,
+    minor=8,
+)
+_3_11 = Offsets(
+    interpreters_head=40,
+    interp_next=0,
+    threads_head=16,
+    tstate_next=8,
+    thread_id=152,
+    tstate_frame=56,
+    cframe_frame=8,
+    frame_code=32,
+    frame_previous=48,
+    frame_lasti=56,
+    frame_owner=69,
+    frame_locals=72,
+    code_firstlineno=72,
+    code_filename=112,
+    code_name=128,
+    code_table=136,
+    code_adaptive=184,
+    lasti_scale=1,
+    code_version=ABSENT,
+    unicode_ascii=48,
+    unicode_compact=72,
+    tss_key=596,
+    owner_skip=ABSENT,
+    minor=11,
+)
+_3_12 = _3_11._replace(
+    threads_head=72,
+    thread_id=136,
+    cframe_frame=0,
+    frame_code=0,
+    frame_previous=8,
+    frame_owner=70,
+    code_firstlineno=68,
+    code_adaptive=192,
+    code_version=92,
+    unicode_ascii=40,
+    unicode_compact=56,
+    tss_key=1548,
+    owner_skip=3,  # FRAME_OWNED_BY_CSTACK
+    minor=12,
+)
+_3_13 = _3_12._replace(
+    interpreters_head=632,
+    interp_next=7264,
+    threads_head=7344,
+    thread_id=152,
+    tstate_frame=72,
+    cframe_frame=ABSENT,
+    code_adaptive=200,
+    tss_key=2164,
+    minor=13,
+)
+_3_14 = _3_13._replace(
+    interpreters_head=808,
+    interp_next=7272,
+    frame_owner=74,
+    frame_locals=80,
+    code_adaptive=208,
+    tss_key=2340,
+    owner_skip=3,  # FRAME_OWNED_BY_INTERPRETER, then ..._CSTACK
+    minor=14,
+)
+_TABLES: Mapping[int, Offsets] = {
+    7: _FRAME_OBJECT._replace(
+        interpreters_head=24,
+        code_firstlineno=36,
+        code_filename=96,
+        code_name=104,
+        code_table=112,
+        tss_key=1508,
+        minor=7,
+    ),
+    8: _FRAME_OBJECT,
+    9: _FRAME_OBJECT._replace(tss_key=588, minor=9),
+    10: _FRAME_OBJECT._replace(
+        frame_lasti=96, frame_locals=352, lasti_scale=2, tss_key=588, minor=10
+    ),
+    11: _3_11,
+    12: _3_12,
+    13: _3_13,
+    14: _3_14,
+    15: _3_14._replace(
+        interpreters_head=936,
+        interp_next=7264,
+        threads_head=7336,
+        thread_id=176,
+        tss_key=ABSENT,
+        minor=15,
+    ),
+}
+
+
+def offsets_of(version: Version) -> Optional[Offsets]:
+    """From the tables; None for a version that they do not have."""
+    major, minor, micro = version
+    if major != 3:
+        return None
+    found = _TABLES.get(minor)
+    if found is not None and minor == 7 and 0 <= micro < 4:
+        # What lies before gilstate in _PyRuntime grew by 88 bytes in 3.7.4.
+        return found._replace(tss_key=found.tss_key - 88)
+    return found
+
+
+class _Positions(NamedTuple):
+    """Byte positions, within _Py_DebugOffsets, of the u64s that tell each offset."""
+
+    interpreters_head: int
+    interp_next: int
+    threads_head: int
+    tstate_next: int
+    tstate_frame: int
+    thread_id: int
+    frame_previous: int
+    frame_code: int
+    frame_lasti: int
+    frame_locals: int
+    frame_owner: int
+    code_filename: int
+    code_name: int
+    code_table: int
+    code_firstlineno: int
+    code_adaptive: int
+    unicode_ascii: int
+
+
+_POSITIONS: Mapping[int, _Positions] = {
+    13: _Positions(
+        40, 64, 72, 168, 184, 192, 232, 240, 248, 256, 264, 280, 296, 304, 312, 344, 560
+    ),
+    14: _Positions(
+        40, 64, 72, 192, 208, 216, 256, 264, 272, 280, 288, 320, 336, 344, 352, 384, 640
+    ),
+    15: _Positions(
+        40, 64, 72, 192, 208, 240, 320, 328, 336, 344, 352, 384, 400, 408, 416, 448, 736
+    ),
+}
+DEBUG_OFFSETS_SIZE = 24 + max(max(each) for each in _POSITIONS.values())
+
+
+def version_of_hex(hexversion: int) -> Version:
+    """PY_VERSION_HEX, as `Py_Version` has it too."""
+    return hexversion >> 24 & 0xFF, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF
+
+
+def from_debug_offsets(raw: bytes, version: Version) -> Offsets:
+    """What _Py_DebugOffsets tells; `raw` is what lies at _PyRuntime, or in its ELF file.
+
+    OffsetsError: no _Py_DebugOffsets, one of another version, a free-threaded build, a
+    version whose _Py_DebugOffsets is not known, or offsets that cannot be.
+    """
+    if len(raw) < DEBUG_OFFSETS_SIZE or raw[:8] != COOKIE:
+        raise OffsetsError("no _Py_DebugOffsets at _PyRuntime")
+    hexversion, free_threaded = struct.unpack_from("<QQ", raw, 8)
+    its_version = version_of_hex(hexversion)
+    if its_version[:2] != version[:2] or (version[2] >= 0 and its_version != version):
+        raise OffsetsError(f"its _Py_DebugOffsets are of {named(its_version)}")
+    if free_threaded:
+        raise OffsetsError("free-threaded")
+    table = offsets_of(its_version)
+    positions = _POSITIONS.get(its_version[1])
+    if table is None or positions is None or its_version[0] != 3:
+        raise OffsetsError(f"an unknown CPython {named(its_version)}")
+    told = {
+        name: struct.unpack_from("<Q", raw, at)[0]
+        for name, at in zip(_Positions._fields, positions)
+    }
+    if not all(value < ABSENT for value in told.values()):
+        raise OffsetsError("its _Py_DebugOffsets cannot be")
+    # sizeof(PyCompactUnicodeObject) is not told: utf8_length and utf8 follow the ASCII head.
+    found = table._replace(**told, unicode_compact=told["unicode_ascii"] + 16)
+    if found.interpreters_head != table.interpreters_head:
+        found = found._replace(tss_key=ABSENT)  # _PyRuntime is not the one of the table
+    return found
+
+
+def named(version: Version) -> str:
+    major, minor, micro = version
+    return f"{major}.{minor}" if micro < 0 else f"{major}.{minor}.{micro}"

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which functions and lines do a stack's records tell of?
+
+The kernel side sends a stack as code objects and instruction offsets, and each code
+object once: its name, file, first line and line table. Both are bounded here; what
+had to be forgotten, or was lost on the way, ends a stack early and says so.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple, Optional, TypeVar, Union
+
+from zombiebpf.events import StackProblem
+from zombiebpf.python.linetable import line_of
+from zombiebpf.stack import Frame, Stack
+
+# (lineage, file, co_firstlineno, co_name) -> co_qualname, as Qualnames.of() tells it.
+Qualified = Callable[[int, str, int, str], Optional[str]]
+
+STACK = 1
+CODE = 2
+NAME_BYTES = 256
+FILE_BYTES = 1024
+MOST_FRAMES = 64
+_HEAD = struct.Struct("<II")
+_STACK_HEAD = struct.Struct("<IIQII")  # kind, depth, stack id, lineage, problem
+_FRAME = struct.Struct("<QQiI")  # code, check, lasti, unused
+# kind, lineage, code, check, firstlineno, minor, name's length and kind, file's, table's
+# length, bytes of it that are sent
+_CODE_HEAD = struct.Struct("<IIQQ8I")
+
+FIRST_WITH_QUALNAME = 11
+ELLIPSIS = "…"
+ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes a character
+
+CUT = f"deeper than {MOST_FRAMES} frames: the outermost are missing"
+UNREADABLE = "a part was not in memory or not a Python frame: the frames outside of it are missing"
+LOST = "the record of the stack was lost"
+FUNCTION_LOST = "the record of a function was lost"
+NO_THREAD = "a thread that Python does not know"
+UNREGISTERED = "an interpreter that was not known yet"
+LINES_CUT = "a function is too long: its line is not known"
+PROBLEMS = {
+    StackProblem.CUT: CUT,
+    StackProblem.UNREADABLE: UNREADABLE,
+    StackProblem.NO_THREAD: NO_THREAD,
+    StackProblem.UNREGISTERED: UNREGISTERED,
+    StackProblem.LOST: LOST,
+}
+
+_CodeKey = tuple[int, int, int]  # lineage, code, check
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+class RecordError(ValueError):
+    """Bytes that are no record of stacks; the text says why."""
+
+
+class _Code(NamedTuple):
+    name: str
+    file: str
+    firstlineno: int
+    minor: int
+    table: bytes
+    cut: bool  # the table's end is missing
+    frames: dict[int, Frame]  # by lasti: what was asked for already
+
+    def frame(self, lasti: int) -> Frame:
+        if lasti not in self.frames:
+            line = line_of(self.minor, self.firstlineno, self.table, lasti, self.cut)
+            self.frames[lasti] = Frame(self.name, self.file, line)
+        return self.frames[lasti]
+
+    @property
+    def is_shim(self) -> bool:
+        """The interpreter's own: `__init__` around a constructor's, `<interpreter trampoline>`."""
+        return (
+            self.name == self.file
+            and self.minor >= FIRST_WITH_QUALNAME
+            and (self.name == "__init__" or self.name.startswith("<interpreter "))
+        )
+
+
+class _Waiting(NamedTuple):
+    """A stack with a function whose record is not there (yet)."""
+
+    lineage: int
+    problem: int
+    frames: tuple[tuple[int, int, int], ...]  # code, check, lasti
+
+
+class Stacks:
+    """All stacks of one observation, by their 64-bit identity.
+
+    `codes` and `stacks` bound how many code objects and stacks are remembered, the
+    longest unused forgotten first. `qualified` tells the qualified names of functions
+    before 3.11; without it, or where it cannot, they have their plain ones.
+    """
+
+    def __init__(
+        self,
+        qualified: Optional[Qualified] = None,
+        codes: int = 200_000,
+        stacks: int = 100_000,
+    ) -> None:
+        self._qualified = qualified
+        self._most_codes = codes
+        self._most_stacks = stacks
+        self._codes: OrderedDict[_CodeKey, _Code] = OrderedDict()
+        self._stacks: OrderedDict[int, Union[Stack, _Waiting]] = OrderedDict()
+        self._interned: OrderedDict[Stack, Stack] = OrderedDict()
+
+    def feed(self, record: bytes) -> None:
+        """One record of the ring of stacks. RecordError: it is none; nothing has changed."""
+        if len(record) < _HEAD.size:
+            raise RecordError(f"a record of {len(record)} bytes")
+        kind, _ = _HEAD.unpack_from(record)
+        if kind == STACK:
+            self._feed_stack(record)
+        elif kind == CODE:
+            self._feed_code(record)
+        else:
+            raise RecordError(f"record kind {kind}")
+
+    def get(self, stack_id: int, problem: int = StackProblem.NONE) -> Optional[Stack]:
+        """The stack of an event; None: the event has none, `problem` (StackProblem) told why."""
+        if stack_id == 0:
+            if problem in (StackProblem.NO_THREAD, StackProblem.UNREGISTERED):
+                return None
+            return self._intern(Stack((), _words(problem)))
+        found = self._stacks.get(stack_id)
+        if found is None:
+            return self._intern(Stack((), LOST))
+        self._stacks.move_to_end(stack_id)
+        if isinstance(found, _Waiting):
+            stack, complete = self._resolve(found)
+            if complete:
+                self._stacks[stack_id] = stack
+            return stack
+        return found
+
+    def _feed_stack(self, record: bytes) -> None:
+        if len(record) < _STACK_HEAD.size:
+            raise RecordError(f"a stack's record of {len(record)} bytes")
+        _, depth, stack_id, lineage, problem = _STACK_HEAD.unpack_from(record)
+        end = _STACK_HEAD.size + depth * _FRAME.size
+        if depth > MOST_FRAMES or len(record) < end:
+            raise RecordError(f"a stack of {depth} frames in {len(record)} bytes")
+        frames = tuple(
+            (code, check, lasti)
+            for code, check, lasti, _ in _FRAME.iter_unpack(record[_STACK_HEAD.size : end])
+        )
+        waiting = _Waiting(lineage, problem, frames)
+        stack, complete = self._resolve(waiting)
+        _keep(self._stacks, stack_id, stack if complete else waiting, self._most_stacks)
+
+    def _feed_code(self, record: bytes) -> None:
+        start = _CODE_HEAD.size + NAME_BYTES + FILE_BYTES
+        if len(record) < start:
+            raise RecordError(f"a function's record of {len(record)} bytes")
+        (_, lineage, code, check, firstlineno, minor, name_length, name_kind, file_length) = (
+            _CODE_HEAD.unpack_from(record)[:9]
+        )
+        file_kind, table_length, sent = _CODE_HEAD.unpack_from(record)[9:]
+        if sent > table_length or len(record) < start + sent:
+            raise RecordError(f"a line table of {sent} bytes in {len(record) - start}")
+        at = _CODE_HEAD.size
+        name, _ = _text(record[at : at + NAME_BYTES], name_length, name_kind)
+        at += NAME_BYTES
+        file, whole = _text(record[at : at + FILE_BYTES], file_length, file_kind)
+        if minor < FIRST_WITH_QUALNAME and whole and self._qualified is not None:
+            name = self._qualified(lineage, file, firstlineno, name) or name
+        table = record[start : start + sent]
+        made = _Code(name, file, firstlineno, minor, table, sent < table_length, {})
+        _keep(self._codes, (lineage, code, check), made, self._most_codes)
+
+    def _resolve(self, waiting: _Waiting) -> tuple[Stack, bool]:
+        """The stack, as far as its functions are known, and whether they all are."""
+        frames = []
+        problem = _words(waiting.problem)
+        complete = True
+        for code, check, lasti in waiting.frames:
+            key = (waiting.lineage, code, check)
+            found = self._codes.get(key)
+            if found is None:
+                problem, complete = FUNCTION_LOST, False
+                break
+            self._codes.move_to_end(key)
+            if found.is_shim:
+                continue
+            frame = found.frame(lasti)
+            frames.append(frame)
+            if found.cut and frame.line is None:
+                problem = problem or LINES_CUT
+        return self._intern(Stack(tuple(frames), problem)), complete
+
+    def _intern(self, stack: Stack) -> Stack:
+        found = self._interned.get(stack)
+        if found is None:
+            found = stack
+            _keep(self._interned, stack, stack, self._most_stacks)
+        else:
+            self._interned.move_to_end(found)
+        return found
+
+
+def _words(problem: int) -> Optional[str]:
+    if problem == StackProblem.NONE:
+        return None
+    try:
+        return PROBLEMS[StackProblem(problem)]
+    except ValueError:
+        return f"unknown problem {problem}"
+
+
+def _text(raw: bytes, length: int, kind: int) -> tuple[str, bool]:
+    """A str's characters, `kind` bytes each, and whether they are all there.
+
+    Lone surrogates stay: that is how Python has bytes of a file's name that are no UTF-8.
+    """
+    encoding = ENCODINGS.get(kind)
+    if encoding is None:
+        raise RecordError(f"characters of {kind} bytes")
+    fits = min(length, len(raw) // kind)
+    try:
+        text = raw[: fits * kind].decode(encoding, "surrogatepass" if kind > 1 else "strict")
+    except UnicodeDecodeError as error:
+        raise RecordError(f"no text: {error.reason}") from None
+    return (text, True) if fits == length else (text + ELLIPSIS, False)
+
+
+def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > most:
+        cache.popitem(last=False)
