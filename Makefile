@@ -16,31 +16,47 @@ endif
 unexport PYTHONHOME PYTHONPATH
 
 .NOTPARALLEL:
-.PHONY: setup test test-unit test-kernel demo check format oracle bench clean help
+.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check demo check format oracle stacks bench deb clean help
 
 setup: ## set up: .venv/bin/zombiebpf (the default goal)
 	@tools/setup.sh
 
-test: test-unit test-kernel ## unit tests, then kernel tests (root)
+test: test-unit test-browser test-kernel ## unit tests, those in a browser, kernel tests (root)
 
 test-unit: setup ## tests that need neither root nor BPF
 	@$(AS_OWNER) $(PY) -m pytest tests/unit $(PYTEST_ARGS)
 
+test-browser: setup ## the HTML report in real Chromium (root, where that must be installed first)
+	@tools/setup.sh chromium chromedriver fonts
+	@$(AS_OWNER) $(PY) -m pytest tests/browser $(PYTEST_ARGS)
+
 test-kernel: setup ## tests against the running kernel (root)
-	@$(AS_ROOT) test tools/setup.sh cc bpftrace strace
+	@$(AS_ROOT) test tools/setup.sh cc bpftrace strace tini
+	@$(AS_ROOT) test tools/apps.sh
 	@$(AS_ROOT) test $(PY) -m pytest -p no:cacheprovider tests/kernel $(PYTEST_ARGS)
+
+test-vm: setup deb ## the same on other kernels, in VMs without KVM; ROW=bookworm for one (see docs/kernels.md)
+	@$(PY) -m tests.vm $(ROW) $(VM_ARGS)
+
+vagrant-check: ## the Vagrantfile: validated where vagrant is installed
+	@tests/vm/vagrant-check.sh $(VAGRANT_ARGS)
 
 demo: setup ## the article's scenarios, its claims beside what the kernel shows (root; a minute)
 	@$(AS_OWNER) mkdir -p build
 	@$(AS_ROOT) demo .venv/bin/zombiebpf scenario run all \
-		--report build/demo-report.txt --report build/demo-report.json
+		--report build/demo-report.txt --report build/demo-report.json \
+		--report build/demo-report.html
 
 oracle: ## thousands of random lives compared with independent tools (root)
 	@$(AS_ROOT) oracle tools/setup.sh cc bpftrace strace
 	@$(AS_ROOT) oracle $(PY) -m tests.oracle $(ORACLE_ARGS)
 
+stacks: setup ## each captured Python stack compared with traceback's, for every Python here (root)
+	@$(AS_ROOT) stacks $(PY) -m tests.stacks $(STACKS_ARGS)
+
 bench: ## what observing costs, against the budgets (root; a few minutes)
-	@$(AS_ROOT) bench tools/setup.sh cc
+	@$(AS_ROOT) bench tools/setup.sh cc bpftool chromium chromedriver fonts
+	@$(AS_OWNER) $(PY) -m bench.html
 	@$(AS_ROOT) bench $(PY) -m bench $(BENCH_ARGS)
 
 check: setup ## lint, format, types, licences
@@ -55,6 +71,9 @@ format: setup ## rewrite the sources as `make check` wants them
 	@$(AS_OWNER) $(PY) -m ruff check --fix --exit-zero
 	@$(AS_OWNER) $(PY) -m ruff format
 	@$(AS_OWNER) .venv/bin/clang-format -i $(C_SOURCES)
+
+deb: setup ## the wheel and the Debian package, in build/dist
+	@$(AS_OWNER) $(PY) tools/deb.py build/dist
 
 clean: ## remove what the goals above have made in the clone
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info build bench/results.json

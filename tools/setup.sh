@@ -44,6 +44,11 @@ package_of() { # THING: the package that brings it here
 	apt-get:bcc) echo python3-bpfcc ;;
 	apt-get:venv) echo python3-venv ;;
 	apt-get:cc) echo gcc libc6-dev ;;
+	apt-get:chromedriver) echo chromium-driver ;;
+	apt-get:fonts) echo fonts-dejavu-core ;;
+	dnf:fonts) echo dejavu-sans-fonts dejavu-sans-mono-fonts ;;
+	pacman:fonts) echo ttf-dejavu ;;
+	pacman:chromedriver) echo chromium ;;
 	dnf:bcc) echo python3-bcc ;;
 	pacman:bcc) echo python-bcc ;;
 	dnf:venv | pacman:venv) echo ;; # part of python3 itself
@@ -87,6 +92,7 @@ has() { # THING
 	bcc) has_bcc ;;
 	venv) has_venv ;;
 	cc) command -v cc >/dev/null && [ -e /usr/include/stdio.h ] ;;
+	fonts) compgen -G "/usr/share/fonts/*" >/dev/null ;; # any that a browser can draw with
 	*) command -v "$1" >/dev/null ;;
 	esac
 }

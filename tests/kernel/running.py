@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
-TIMEOUT_S = 120.0
+TIMEOUT_S = 120.0 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # see conftest.py
 QUIET = ("run", "--report", os.devnull, "--linger", "0")
 Result = subprocess.CompletedProcess[bytes]
 

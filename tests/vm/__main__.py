@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.vm [ROW...]`: the tests on other kernels, in emulated VMs (docs/kernels.md).
+
+    make test-vm                    # every row
+    make test-vm ROW=bookworm       # one
+    make test-vm ROW=bookworm VM_ARGS='--ci'             # what fits in ten minutes
+    make test-vm ROW=sid VM_ARGS='--step zoo'            # one step
+    make test-vm ROW=trixie VM_ARGS='--whole'            # all kernel tests (hours)
+
+Images are built from Debian's packages, by root, once; they are kept in ~/.cache/zombiebpf-vm.
+Exit code: 0 all went well, 1 something failed, 2 it could not be tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from tests.vm import table
+from tests.vm.boot import ROOT, Boot, boot
+from tests.vm.images import Image, ImageError, image, require_tools
+from tests.vm.rows import ROWS, Row
+from tests.vm.steps import Step, steps
+
+RESULTS = ROOT / "build" / "vm"
+ATTEMPTS = 3  # an emulated kernel dies now and then, for reasons of the emulator
+
+
+def main(arguments: Optional[Sequence[str]] = None) -> int:
+    """See the module."""
+    options = _options(arguments)
+    rows = [ROWS[name] for name in options.rows or ROWS]
+    failed = False
+    for row in rows:
+        chosen = _chosen(row, options)
+        try:
+            require_tools(row)
+            print(f"{row.name}: image", flush=True)
+            made = image(row)
+        except ImageError as error:
+            print(f"{row.name}: {error}", file=sys.stderr)
+            return 2
+        print(f"{row.name}: {made.release}, {', '.join(s.name for s in chosen)}", flush=True)
+        out = RESULTS / row.name
+        results = _results(row, made, chosen, out)
+        failed |= not _told(row, results)
+        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        _give_back(RESULTS.parent)
+    if options.table:
+        table.write(ROOT / "docs" / "kernels.md", RESULTS)
+    return int(failed)
+
+
+def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.vm")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--ci", action="store_true", help="what fits in ten minutes")
+    parser.add_argument("--whole", action="store_true", help="all kernel tests too")
+    parser.add_argument("--step", action="append", help="only this, again for more")
+    parser.add_argument("--table", action="store_true", help="write the table of docs/kernels.md")
+    options = parser.parse_args(arguments)
+    for name in options.rows:
+        if name not in ROWS:
+            parser.error(f"no row {name!r}: rows are {', '.join(ROWS)}")
+    return options
+
+
+def _chosen(row: Row, options: argparse.Namespace) -> list[Step]:
+    if options.step:
+        return [step for step in steps(row) if step.name in options.step]
+    return [
+        step
+        for step in steps(row)
+        if (step.in_ci or not options.ci) and (options.whole or not step.whole)
+    ]
+
+
+def _results(row: Row, made: Image, chosen: Sequence[Step], out: Path) -> dict[str, Any]:
+    """Of all boots that the steps want."""
+    every: dict[str, Any] = {"facts": {}, "steps": [], "not_reached": [], "boot_s": 0}
+    for arguments, group in itertools.groupby(chosen, key=lambda step: step.kernel_arguments):
+        found = _try(row, made, list(group), out, arguments)
+        every["facts"].update(found["facts"])
+        every["steps"] += found["steps"]
+        every["not_reached"] += found["not_reached"]
+        every["boot_s"] += found["boot_s"]
+    return every
+
+
+def _try(
+    row: Row, made: Image, chosen: Sequence[Step], out: Path, arguments: Sequence[str]
+) -> dict[str, Any]:
+    job = json.dumps({"steps": [step.job() for step in chosen]})
+    limit = 300 + sum(step.limit_s for step in chosen)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").unlink(missing_ok=True)
+    results: dict[str, Any] = {"facts": {"kernel": made.release}, "steps": []}
+    for _ in range(ATTEMPTS):
+        went = boot(row, made, job, out, limit, arguments)
+        if (out / "results.json").exists():
+            results = json.loads((out / "results.json").read_text())
+        results["boot_s"] = round(went.seconds)
+        missing = [s.name for s in chosen[len(results["steps"]) :]]
+        results["not_reached"] = missing
+        if went.code is not None and not missing:
+            break
+        print(f"{row.name}: the VM died:\n{_tail(went)}", flush=True)
+    return results
+
+
+def _give_back(place: Path) -> None:
+    """Under sudo: what was left in a user's clone is the user's."""
+    owner = ROOT.stat()
+    if os.geteuid() == 0:
+        for path in [place, *place.rglob("*")]:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _tail(went: Boot) -> str:
+    return "\n".join(f"    {line}" for line in went.console.splitlines()[-15:])
+
+
+def _told(row: Row, results: dict[str, Any]) -> bool:
+    """Print how each step went; whether all went well."""
+    fine = not results["not_reached"]
+    for step in results["steps"]:
+        mark = "ok" if step["code"] == 0 else f"FAILED ({step['code']})"
+        print(f"{row.name}: {step['name']}: {mark}, {step['seconds']:.0f} s", flush=True)
+        if step["code"]:
+            fine = False
+            print("\n".join(f"    {line}" for line in step["tail"]), flush=True)
+    for name in results["not_reached"]:
+        print(f"{row.name}: {name}: not reached", flush=True)
+    print(f"{row.name}: logs in {(RESULTS / row.name).relative_to(ROOT)}", flush=True)
+    return fine
+
+
+if __name__ == "__main__":
+    sys.exit(main())
