@@ -67,6 +67,22 @@ def zombie(pid: int, at: int = 0, ran: int = S, **fields: Any) -> Life:
     return ended(pid, at, ran, **{**given, **fields})
 
 
+def found_dead(pid: int, age: int = 60 * S, **fields: Any) -> Life:
+    """A child of APP that was a zombie before the observation began, and is it still."""
+    why = "since before we looked"
+    unseen = dict.fromkeys(("forker", "fork_ns", "exec", "argv", "exit_ns", "zombie_ns"), why)
+    given: dict[str, Any] = {
+        "forker": None,
+        "fork_ns": None,
+        "argv": None,
+        "parent": APP,
+        "was_zombie": True,
+        "wait_status": 0,
+        "unseen": unseen,
+    }
+    return life(pid, -age, **{**given, **fields})
+
+
 def app(ran: int = 5 * S, **fields: Any) -> Life:
     """The root of a `run`, forked and reaped by zombiebpf."""
     watcher = Actor(41229, 41229, "zombiebpf")

@@ -8,7 +8,7 @@ from typing import Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE_DIRECTORIES = ("bench", "docs", "probes", "scenarios", "tests", "tools", "zombiebpf", ".ci")
-SOURCE_SUFFIXES = {".bt", ".c", ".h", ".py", ".sh", ".toml", ".yaml", ".yml"}
+SOURCE_SUFFIXES = {".bt", ".c", ".css", ".h", ".j2", ".js", ".py", ".sh", ".toml", ".yaml", ".yml"}
 SOURCE_NAMES = {"Makefile", "Vagrantfile", ".clang-format", ".editorconfig", "run"}
 
 
@@ -17,6 +17,7 @@ def source_files() -> list[Path]:
     files = [path for path in ROOT.iterdir() if path.is_file()]
     for directory in SOURCE_DIRECTORIES:
         files += (path for path in (ROOT / directory).rglob("*") if path.is_file())
+    files = [path for path in files if path.parent.name != "vendor"]  # others', with their licence
     return [path for path in files if path.suffix in SOURCE_SUFFIXES or path.name in SOURCE_NAMES]
 
 
@@ -25,7 +26,7 @@ def licence_of(path: Path) -> Optional[str]:
     for line in path.read_text(encoding="utf-8").splitlines()[:3]:
         _, tag, licence = line.partition("SPDX-License-Identifier: ")
         if tag:
-            return licence.replace("*/", "").strip()
+            return licence.replace("*/", "").replace("#}", "").strip()
     return None
 
 

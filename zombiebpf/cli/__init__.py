@@ -12,8 +12,11 @@ from typing import Any, Optional
 import click
 
 import zombiebpf
+from zombiebpf.cli.attach import attach
+from zombiebpf.cli.compare import compare
 from zombiebpf.cli.doctor import doctor
 from zombiebpf.cli.options import HELP_SETTINGS
+from zombiebpf.cli.report import report
 from zombiebpf.cli.run import run
 from zombiebpf.cli.scenario import scenario
 from zombiebpf.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ZombiebpfError
@@ -22,6 +25,8 @@ from zombiebpf.inheritance import Inheritance
 EPILOG = """\b
 Examples:
   sudo zombiebpf run -- python3 app.py
+  sudo zombiebpf attach --name gunicorn
+  zombiebpf report night.db
   sudo zombiebpf doctor
 
 \b
@@ -48,7 +53,10 @@ def cli(ctx: click.Context) -> None:
 
 
 cli.add_command(run)
+cli.add_command(attach)
 cli.add_command(scenario)
+cli.add_command(report)
+cli.add_command(compare)
 cli.add_command(doctor)
 
 

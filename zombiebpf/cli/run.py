@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Optional
+from contextlib import suppress
+from typing import Any, Optional
 
 import click
 
-from zombiebpf.cli.options import HELP_SETTINGS, leave_deleted_directory, parse_hooks, seconds
+from zombiebpf.attribution import Rules
+from zombiebpf.cli.options import (
+    HELP_SETTINGS,
+    leave_deleted_directory,
+    parse_hooks,
+    parsed,
+    require_trace,
+    rotation,
+    seconds,
+)
 from zombiebpf.command import require_program
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.inheritance import Inheritance
@@ -22,6 +32,7 @@ EPILOG = """\b
 Examples:
   sudo zombiebpf run -- python3 app.py
   sudo zombiebpf run --format json --report lives.json -- ./workers.sh 8
+  sudo zombiebpf run -o lives.db -- ./train.py; zombiebpf report lives.db --min-zombie 1s
   sudo zombiebpf run --linger 30 -u www-data -- ./daemonize
   sudo env "PATH=$PATH" zombiebpf run -- python3 app.py   # sudo changes PATH
 
@@ -49,6 +60,22 @@ CMD has run but its report could not be made or written where it was asked for.
     help="Write the report to FILE, - for stdout.  [default: stderr, so that stdout stays CMD's]",
 )
 @click.option(
+    "-o", "--output", "trace", metavar="FILE", help="Save a trace to FILE, for `zombiebpf report`."
+)
+@click.option(
+    "--rotate",
+    metavar="SIZE|AGE",
+    callback=parsed(rotation),
+    help="Go on in a new trace at this size (100MB) or age (1h).",
+)
+@click.option("--force", is_flag=True, help="Replace the trace FILE that is there.")
+@click.option(
+    "--rules",
+    metavar="FILE",
+    multiple=True,
+    help="Name calls of your own: attribution rules asked before the built-in ones.",
+)
+@click.option(
     "--linger",
     metavar="SECONDS",
     type=seconds,
@@ -71,6 +98,10 @@ def run(
     user: Optional[str],
     format_: str,
     report: Optional[str],
+    trace: Optional[str],
+    rotate: Any,
+    force: bool,
+    rules: tuple[str, ...],
     linger: float,
     hooks: tuple[str, ...],
 ) -> None:
@@ -83,10 +114,14 @@ def run(
     whom = choose_user(user, inherited.environ)
     environ = environment_of(whom, inherited.environ)
     require_program(cmd[0], environ)
+    require_trace(trace, rotate, force)
+    asked = Rules.load(rules, inherited.environ)
     output = Output(report, sys.stderr)
     leave_deleted_directory()
     with Observer(forced) as observer:
-        observed = CommandRun(observer, inherited)
+        observed = CommandRun(observer, inherited, asked)
+        if trace is not None:
+            observed.save(trace, rotate, force, _warn)
         analysis = observed.run(cmd, whom, environ, linger)
     try:
         output.write(analysis, format_)
@@ -96,3 +131,8 @@ def run(
         error.what += f"; CMD itself exited with {observed.exit_code}"
         raise
     sys.exit(observed.exit_code)
+
+
+def _warn(line: str) -> None:
+    with suppress(OSError):
+        click.echo(f"zombiebpf: {line}", err=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Optional, TextIO
+from typing import Callable, Optional, TextIO
 
 import click
 
@@ -17,7 +17,7 @@ from zombiebpf.cli.options import HELP_SETTINGS, parse_hooks
 from zombiebpf.errors import Interrupted
 from zombiebpf.inheritance import Inheritance
 from zombiebpf.output import Output
-from zombiebpf.reports import TextOptions, text_options
+from zombiebpf.reports import TextOptions, scenario_page, text_options
 from zombiebpf.reports import scenario_json as as_json
 from zombiebpf.reports.page import Page
 from zombiebpf.reports.scenario_latency import write_session
@@ -126,7 +126,8 @@ def show(names: tuple[str, ...], directory: Optional[Path]) -> None:
     "reports",
     metavar="FILE",
     multiple=True,
-    help="Save the report too: as JSON if FILE ends in .json, else as text. May be repeated.",
+    help="Save the report too: as JSON if FILE ends in .json, as a page if in .html, else as "
+    "text. May be repeated.",
 )
 @click.option(
     "-u", "--user", metavar="NAME", help="Run workloads as this user. Under sudo, default: you."
@@ -179,8 +180,8 @@ def run(
         session.interrupted = True
     printer.clear()
     for output, name in zip(outputs, reports):
-        text = not name.endswith(".json")
-        output.write_by(partial(_write, session, text), text)
+        write = _WRITERS.get(Path(name).suffix, _write_text)
+        output.write_by(partial(write, session), write is _write_text)
     printer.finish(session, reports)
     sys.exit(session.exit_code)
 
@@ -190,15 +191,24 @@ def _skipped(planned: Planned) -> Run:
     return Run(scenario, interpreter, method, knobs, Verdict.SKIPPED, why)
 
 
-def _write(session: Session, text: bool, out: TextIO, options: TextOptions) -> None:
+def _write_text(session: Session, out: TextIO, options: TextOptions) -> None:
     """The whole report into a file."""
-    if not text:
-        as_json.write(session, out)
-        return
     page = Page(out, options)
     for each in session.runs:
         write_run(page, each)
     write_session(page, session)
+
+
+def _write_json(session: Session, out: TextIO, options: TextOptions) -> None:
+    del options
+    as_json.write(session, out)
+
+
+# by the end of a report's name
+_WRITERS: Mapping[str, Callable[[Session, TextIO, TextOptions], None]] = {
+    ".json": _write_json,
+    ".html": scenario_page.write,
+}
 
 
 class _Printer:
