@@ -41,8 +41,7 @@ from zombiebpf.life import (
 from zombiebpf.open_life import NOTHING, UNSEEN_LOST, OpenLife
 from zombiebpf.stack import Stack
 
-_EXITING, _BY_PARENT = int(ReapFlags.EXITING), int(ReapFlags.BY_PARENT)
-_STACKED = int(ReapFlags.STACKED)
+_EXITING, _BY_PARENT, _STACKED = map(int, ReapFlags)
 _OF_FORK, _OF_REAP = int(StackKind.FORK), int(StackKind.REAP)
 
 # A dying thread's last switch may be stamped long after the reap it belongs to.
@@ -178,7 +177,8 @@ class Lifecycle:
             self._open[key] = life
             self._kinship.add(event.parent_tid, key, life)
             self._alive += 1
-        self._open[key].note_earlier_end(event)
+        if self._open[key].note_earlier_end(event):
+            self._zombies.append((event.ns, key))
 
     # the program it runs
 

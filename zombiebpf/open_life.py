@@ -67,15 +67,17 @@ class OpenLife(Life):
             life.note_unseen("argv", why)
         return life
 
-    def note_earlier_end(self, event: Existing) -> None:
-        """What no event will tell, as it had happened already."""
+    def note_earlier_end(self, event: Existing) -> bool:
+        """What no event will tell, as it had happened already. Whether it is a zombie, told now."""
         if event.flags & ExistingFlags.EXITING and self.exit_ns is None:
             self.note_unseen("exit_ns", UNSEEN_BEFORE)
             self.wait_status = event.code
         if event.flags & ExistingFlags.ZOMBIE and self.zombie_ns is None:
             self.note_unseen("zombie_ns", UNSEEN_BEFORE)
-            self.was_zombie = True
             self.zombie_parent_tid = event.parent_tid
+            known, self.was_zombie = self.was_zombie, True
+            return not known
+        return False
 
     def note_fork(self, event: Fork) -> None:
         """It was looked at between its birth and the event that tells of it."""

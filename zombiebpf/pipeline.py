@@ -148,6 +148,8 @@ class Pipeline:
         if doing is None:
             return None
         stack = self._observer.stacks.get(doing.stack_id, 0) if doing.stack_id else None
+        if stack is None and doing.syscall is not None and pid == tid:
+            stack = self._observer.stack_of_sleeper(pid)
         return Activity(
             time.monotonic_ns(),
             Actor(pid, tid, doing.comm),

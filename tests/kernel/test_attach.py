@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -116,6 +117,24 @@ def test_zombies_that_existed_before(tmp_path: Path) -> None:
     life = life_of(document, born)
     assert (life["parent"], life["unseen"]) == (None, {})
     assert (life["forker"]["pid"], life["exit_status"]) == (app.pid, 7)
+
+
+def test_where_their_parent_has_slept_since_before() -> None:
+    """The probes have not seen it go to sleep: its line is read from its memory."""
+    with workload(ZOMBIES) as app:
+        app.tell()
+        done = zombiebpf("attach", str(app.pid), "--duration", "1s", "--format", "json")
+        document = json.loads(done.stdout)
+    lines = ZOMBIES.splitlines()
+    asleep = lines.index("print(*dead, child, grandchild)") + 2  # counted from 1, the line after
+    assert lines[asleep - 1] == "sys.stdin.readline()"
+    zombies = [life for life in document["processes"] if life["state"] == "zombie"]
+    assert len(zombies) == 100
+    for life in zombies:
+        seen = life["meanwhile"]
+        assert (seen["thread"]["pid"], seen["syscall"]) == (app.pid, "read")
+        (frame,) = seen["stack"]
+        assert (frame["function"], frame["line"]) == ("<module>", asleep)
 
 
 def test_text_tells_of_zombies_that_existed_before() -> None:

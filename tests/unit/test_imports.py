@@ -33,7 +33,7 @@ ALLOWED: Mapping[str, set[str]] = {
     "comparison": {"analysis", "attribution", "life", "statistics"},
     "sources": {"stack"},
     "reports": {"analysis", "attribution", "comparison", "life", "stack", "statistics"},
-    "kernel": {"analysis", "errors", "events", "life", "lifecycle", "python", "wire"},
+    "kernel": {"analysis", "errors", "events", "life", "lifecycle", "python", "stack", "wire"},
     "inheritance": {"errors"},
     "user": {"errors"},
     "command": {"errors", "inheritance", "user"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -158,7 +159,10 @@ def test_a_binary_that_is_expected(bpf: FakeBpf, binary: str) -> None:
     pythons = Pythons(bpf)
     pythons.expect([image(binary)])
     assert bpf.uprobes == [(binary, 0x78ABC)]
+    before = set(threading.enumerate())
     pythons.close()
+    for thread in set(threading.enumerate()) - before:  # it closes beside what comes next
+        thread.join(10)
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(bpf.descriptors[0])
     ((key, template),) = bpf["templates"].items()

@@ -26,6 +26,8 @@ _NOBODY: Mapping[str, str] = {
     " os.waitpid(-1, os.WNOHANG) in a loop until it gives 0 or ChildProcessError",
     "loky": "call the executor's shutdown() when it{there} is no longer needed",
     "billiard": "call join() on the process{there}",
+    "python": "make {who} wait for its children: join() each Process, wait() for each Popen,"
+    " or os.waitpid() for what it forked",
     "other": "make {who} wait for its children: waitpid() in C, `wait` in a shell script",
 }
 
@@ -57,7 +59,10 @@ NOT_YOURS = {"gunicorn arbiter", "uvicorn supervisor", "celery", "billiard"}
 
 def nobody_waits(life: Life, where: Optional[Line]) -> str:
     """For a child that its parent did not wait for."""
-    text = _NOBODY[forked_by(life.fork_stack)]
+    kind = forked_by(life.fork_stack)
+    if kind == "other" and life.meanwhile is not None and life.meanwhile.stack is not None:
+        kind = "python"  # from before we looked: what forked it is not known
+    text = _NOBODY[kind]
     above = life.forker or life.parent
     who = above.comm if above is not None and above.comm else "its parent"
     return text.format(there=f" of {short(where)}" if where is not None else "", who=who)

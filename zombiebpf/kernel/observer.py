@@ -14,10 +14,13 @@ from zombiebpf.events import ARGV_BYTES, Event
 from zombiebpf.kernel import hooks, layout, machine, program, takeover
 from zombiebpf.kernel.activity import Doing, look_at
 from zombiebpf.kernel.pythons import Newcomers, Pythons
+from zombiebpf.kernel.remote import stack_of_main_thread
 from zombiebpf.kernel.ring import Ring, TextRing
+from zombiebpf.python.interpreter import Interpreter, find_interpreter
 from zombiebpf.python.programs import image_of_program, known_pythons
 from zombiebpf.python.qualname import Qualnames
 from zombiebpf.python.stacks import RecordError, Stacks
+from zombiebpf.stack import Stack
 from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, TEXT_BYTES, decode
 
 PY_RING_PAGES = 2048  # 8 MiB: some thousand functions, each sent once
@@ -162,6 +165,14 @@ class Observer:
         if doing is not None and doing.stack_id:
             self._read_texts()
         return doing
+
+    def stack_of_sleeper(self, pid: int) -> Optional[Stack]:
+        """A main thread's that sleeps since before its process was followed; None: not Python,
+        or it cannot be read."""
+        found = find_interpreter(pid)
+        if not isinstance(found, Interpreter) or found.image.offsets is None:
+            return None
+        return stack_of_main_thread(pid, found)
 
     def lost(self) -> dict[str, int]:
         """Cause -> records that the kernel could not hand over."""
