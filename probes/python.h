@@ -52,6 +52,7 @@ struct walk {
 	u32 next;
 	u32 lost;
 	u32 unreadable; /* something could not be read */
+	u32 tries;
 	u64 mark; /* a frame: it must not come again */
 	u64 selves[ZB_PY_SELVES];
 	u64 words[ZB_TABLE_WORDS + 1];
@@ -89,6 +90,20 @@ static __always_inline u64 thread_pointer(struct task_struct *task)
 	return READ(u64, &task->THREAD_POINTER);
 }
 
+static __always_inline void begin_walk(struct walk *walk)
+{
+	walk->interp = 0;
+	walk->tstate = 0;
+	walk->fallback = 0;
+	walk->next = 0;
+	walk->lost = 0;
+	walk->unreadable = 0;
+	walk->mark = 0;
+	walk->stack.depth = 0;
+	walk->stack.problem = ZB_STACK_WHOLE;
+	walk->stack.stack_id = 0;
+}
+
 static __always_inline struct walk *new_walk(struct task_struct *task,
 					     struct py_process *py, u32 kind)
 {
@@ -101,18 +116,10 @@ static __always_inline struct walk *new_walk(struct task_struct *task,
 	walk->fsbase = thread_pointer(task);
 	walk->py = *py;
 	walk->kind = kind;
+	walk->tries = 0;
 	walk->key = READ(u32, &task->pid);
 	walk->tid = visible_tid(task);
-	walk->interp = 0;
-	walk->tstate = 0;
-	walk->fallback = 0;
-	walk->next = 0;
-	walk->lost = 0;
-	walk->unreadable = 0;
-	walk->mark = 0;
-	walk->stack.depth = 0;
-	walk->stack.problem = ZB_STACK_WHOLE;
-	walk->stack.stack_id = 0;
+	begin_walk(walk);
 	return walk;
 }
 

@@ -153,8 +153,11 @@ int stage_send(struct bpf_raw_tracepoint_args *ctx)
 			else
 				walk->lost |= result;
 		}
-		if (walk->next < depth)
+		if (walk->next < depth) {
 			stages.call(ctx, STAGE_SEND);
+			walk->lost |=
+				NO_ROOM; /* too many calls: not all were sent */
+		}
 		walk->stack.kind = ZB_PY_STACK;
 		walk->stack.lineage = walk->py.lineage;
 		size = __builtin_offsetof(struct zb_py_stack, frames) +

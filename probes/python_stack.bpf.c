@@ -6,6 +6,8 @@
  */
 
 #define TSTATES_A_STAGE 48
+#define MOST_TRIES                                                             \
+	5 /* with CODES_A_STAGE it stays below the kernel's 33 tail calls */
 /* glibc's struct pthread: specific_1stblock[0].data, x86_64 (nptl/descr.h) */
 #define PTHREAD_DATA 0x318
 #define PTHREAD_FIRST_KEYS 32
@@ -101,6 +103,21 @@ static __always_inline u64 known_tstate(struct walk *walk,
 	return 0;
 }
 
+/*
+ * A page may be gone for a microsecond: where another thread writes to it for the
+ * first time after a fork, its entry is cleared before the copy's is set
+ * (mm/memory.c, wp_page_copy()). All that is read of a thread's own is there.
+ */
+static __always_inline bool try_again(struct walk *walk)
+{
+	if (walk->stack.problem != ZB_STACK_UNREADABLE ||
+	    walk->tries >= MOST_TRIES)
+		return false;
+	walk->tries += 1;
+	begin_walk(walk);
+	return true;
+}
+
 int stage_find(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct walk *walk = own_walk();
@@ -161,6 +178,10 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 	}
 	walk->stack.problem =
 		walk->unreadable ? ZB_STACK_UNREADABLE : ZB_STACK_NO_THREAD;
+	if (try_again(walk)) {
+		stages.call(ctx, STAGE_FIND);
+		walk->stack.problem = ZB_STACK_UNREADABLE; /* too many calls */
+	}
 	stages.call(ctx, STAGE_SEND);
 	return 0;
 }
@@ -296,6 +317,10 @@ int stage_walk(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (frame && walk->stack.problem == ZB_STACK_WHOLE)
 		walk->stack.problem = ZB_STACK_CUT;
+	if (try_again(walk)) {
+		stages.call(ctx, STAGE_FIND);
+		walk->stack.problem = ZB_STACK_UNREADABLE; /* too many calls */
+	}
 	hash = mix(hash, walk->stack.problem);
 	walk->stack.stack_id = hash ? hash : 1;
 	stages.call(ctx, STAGE_SEND);

@@ -59,6 +59,10 @@ def test_a_server_forks_so_that_the_child_may_be_unknown() -> None:
     unknown = replace(SEEN, child_pid=None)
     assert compared(marked(), unknown, by_server=True) == []
     assert compared(marked(), replace(SEEN, child_pid=201), by_server=True) != []
+    nothing = replace(unknown, returned=None)
+    assert compared(marked(), nothing, by_server=True) == []
+    assert compared(marked(), nothing) != []
+    assert compared(marked(), replace(unknown, returned="reaped"), by_server=True) != []
 
 
 def test_one_join_is_seen_once() -> None:

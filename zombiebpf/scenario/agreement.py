@@ -51,7 +51,8 @@ def _compare(mark: ChildJoin, found: Sequence[Join], by_server: bool) -> Iterato
         yield f"marked once, seen {len(found)} times: {_words(told)}"
         return
     join = found[0]
-    if join.returned != told.returned:
+    unknown = by_server and join.child_pid is None  # so that its fate is not known either
+    if join.returned != told.returned and not (unknown and join.returned is None):
         yield f"marked {_words(told)}, seen {_words(join)}"
     if join.child_pid != told.child_pid and not (join.child_pid is None and by_server):
         yield f"marked for {told.child_pid}, seen for {join.child_pid}: {_words(join)}"
