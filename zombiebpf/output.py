@@ -60,7 +60,7 @@ class Output:
         `stream`, so that it is not lost, and ZombiebpfError says so.
         BrokenPipeError when nobody reads it any more.
         """
-        self.write_by(functools.partial(FORMATS[format_], analysis), format_ == "text")
+        self.write_by(functools.partial(FORMATS[format_], analysis), format_ in ("text", "tree"))
 
     def write_by(self, report: Writer, for_people: bool) -> None:
         """The same for what `report` writes; only people get a stream's own encoding."""

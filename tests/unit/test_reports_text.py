@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 
 from lives import (
@@ -25,6 +26,8 @@ from lives import (
 )
 
 from zombiebpf.life import ReapedBy
+from zombiebpf.reports import text
+from zombiebpf.reports.terminal import TextOptions
 
 
 def test_the_article_at_80_columns_whole() -> None:
@@ -230,3 +233,13 @@ def test_losses_are_loud() -> None:
     nameless = rendered(analysis([], lost_events=1))
     assert nameless.endswith("INCOMPLETE: facts are missing above, and no conclusion holds\n"
                              "  lost by  a cause that was not recorded\n")  # fmt: skip
+
+
+def test_the_tree_alone() -> None:
+    out = io.StringIO()
+    text.write_tree(article(), out, TextOptions(width=80))
+    lines = out.getvalue().splitlines()
+    assert lines[3].startswith("  PID  COMMAND")
+    assert any("└ python3" in line for line in lines)
+    assert "Totals" not in lines
+    assert lines[-1] == "lost records: 0"

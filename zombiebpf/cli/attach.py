@@ -18,6 +18,7 @@ from zombiebpf.attach.session import REPORT_NOW, Session
 from zombiebpf.attribution import Rules
 from zombiebpf.cli.options import (
     HELP_SETTINGS,
+    as_tree,
     duration_ns,
     duration_s,
     leave_deleted_directory,
@@ -71,6 +72,7 @@ as in `zombiebpf --help`.
 @click.option("--force", is_flag=True, help="Replace the trace FILE that is there.")
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)),
               help="The report's format; --follow: text or jsonl.  [default: text]")  # fmt: skip
+@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
 @click.option("--report", metavar="FILE",
               help="Write the report to FILE, - for stdout.  [default: stdout]")  # fmt: skip
 @click.option("--follow", is_flag=True,
@@ -97,6 +99,7 @@ def attach(
     rotate: Any,
     force: bool,
     format_: Optional[str],
+    tree: bool,
     report: Optional[str],
     follow: bool,
     min_zombie: Optional[int],
@@ -108,6 +111,7 @@ def attach(
     What exists is taken over as it is, zombies too; nothing of it is stopped or changed.
     """
     signal.pthread_sigmask(signal.SIG_BLOCK, {REPORT_NOW})  # it must not kill us, ever
+    format_ = as_tree(tree, format_ or "text") if tree else format_
     if follow and format_ not in (None, "text", "jsonl"):
         raise UsageError(f"--follow prints text or jsonl, not {format_}", "leave --follow out")
     require_trace(trace, rotate, force)

@@ -139,3 +139,12 @@ def require_trace(trace: Optional[str], rotate: Any, force: bool) -> None:
     """UsageError for options of a trace that is not written."""
     if trace is None and (rotate is not None or force):
         raise UsageError("--rotate and --force are about the trace", "give -o FILE")
+
+
+def as_tree(tree: bool, format_: str) -> str:
+    """The format that --tree, or its absence, leaves. UsageError where both are asked for."""
+    if not tree:
+        return format_
+    if format_ not in ("text", "tree"):
+        raise UsageError(f"--tree is a format of its own, not {format_}", "give one of them")
+    return "tree"

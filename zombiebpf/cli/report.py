@@ -14,7 +14,7 @@ from typing import Optional, TextIO
 import click
 
 from zombiebpf.analysis import Analysis
-from zombiebpf.cli.options import HELP_SETTINGS, duration_ns, parsed
+from zombiebpf.cli.options import HELP_SETTINGS, as_tree, duration_ns, parsed
 from zombiebpf.cli.times import site, when
 from zombiebpf.errors import UsageError
 from zombiebpf.life import State
@@ -53,6 +53,7 @@ newer, or not there; 70 if the report cannot be written.
     show_default=True,
     help="The report's format.",
 )
+@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
 @click.option(
     "--html", metavar="FILE", help="The same as --format html --report FILE: a page for a browser."
 )
@@ -109,6 +110,7 @@ newer, or not there; 70 if the report cannot be written.
 def report(
     traces: tuple[str, ...],
     format_: str,
+    tree: bool,
     html: Optional[str],
     report: Optional[str],
     pids: tuple[int, ...],
@@ -133,6 +135,7 @@ def report(
         until=until,
         min_zombie_ns=min_zombie,
     )
+    format_ = as_tree(tree, format_)
     if html is not None:
         if report is not None or format_ not in ("text", "html"):
             raise UsageError("--html stands for --format html --report FILE", "give one of them")

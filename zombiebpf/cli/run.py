@@ -12,6 +12,7 @@ import click
 from zombiebpf.attribution import Rules
 from zombiebpf.cli.options import (
     HELP_SETTINGS,
+    as_tree,
     leave_deleted_directory,
     parse_hooks,
     parsed,
@@ -54,6 +55,7 @@ CMD has run but its report could not be made or written where it was asked for.
     show_default=True,
     help="The report's format.",
 )
+@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
 @click.option(
     "--report",
     metavar="FILE",
@@ -97,6 +99,7 @@ def run(
     cmd: tuple[str, ...],
     user: Optional[str],
     format_: str,
+    tree: bool,
     report: Optional[str],
     trace: Optional[str],
     rotate: Any,
@@ -110,6 +113,7 @@ def run(
     CMD runs as without us: its terminal, signals, environment and exit status are its own;
     under sudo it runs as the user who called sudo. The report comes when it has ended.
     """
+    format_ = as_tree(tree, format_)
     forced = parse_hooks(hooks)
     whom = choose_user(user, inherited.environ)
     environ = environment_of(whom, inherited.environ)

@@ -19,6 +19,7 @@ Report = Callable[[Analysis, TextIO, TextOptions], None]
 FORMATS: Mapping[str, Report] = MappingProxyType(
     {
         "text": text.write,
+        "tree": text.write_tree,
         "json": json.write,
         "jsonl": jsonl.write,
         "csv": csv.write,

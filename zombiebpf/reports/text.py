@@ -75,6 +75,18 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
     write_summary(page, analysis)
 
 
+def write_tree(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+    """Who forked whom and what became of each, without the figures."""
+    page = Page(out, options)
+    _write_title(page, analysis)
+    if analysis.lives:
+        _write_lives(page, analysis)
+    else:
+        page.line("No process was seen.")
+    page.line()
+    page.line(f"lost records: {analysis.meta.lost_events}")
+
+
 def _write_title(page: Page, analysis: Analysis) -> None:
     meta = analysis.meta
     words = page.wording
