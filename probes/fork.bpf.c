@@ -62,7 +62,6 @@ PROBE(sched_process_fork)
 	struct zb_record record = {};
 	struct life life = {};
 	struct py_process *py;
-	struct walk *walk;
 	u32 tgid = READ(u32, &child->tgid), parent_tgid;
 	struct pid_namespace *ns;
 	struct css_set *css;
@@ -117,12 +116,6 @@ PROBE(sched_process_fork)
 		return 0;
 	}
 	inherit_python(py, tgid);
-	walk = new_walk(forker, py, ZB_OF_FORK);
-	if (!walk)
-		return 0;
-	walk->ns = record.ns;
-	walk->start_ns = record.start_ns;
-	walk->pid = record.pid;
-	stages.call(ctx, STAGE_FIND);
+	ask_for_stack(ctx, forker, py, ZB_OF_FORK, &record);
 	return 0;
 }

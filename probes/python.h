@@ -144,6 +144,22 @@ static __always_inline void send_stack_of(u64 ns, u64 start_ns, u32 pid,
 	send(&record);
 }
 
+/* Of the thread that `record` tells of; comes back only where there is no stack to be had. */
+static __always_inline void ask_for_stack(struct bpf_raw_tracepoint_args *ctx,
+					  struct task_struct *task,
+					  struct py_process *py, u32 kind,
+					  struct zb_record *record)
+{
+	struct walk *walk = new_walk(task, py, kind);
+
+	if (!walk)
+		return;
+	walk->ns = record->ns;
+	walk->start_ns = record->start_ns;
+	walk->pid = record->pid;
+	stages.call(ctx, STAGE_FIND);
+}
+
 /* From now on it may be asked what its threads were doing meanwhile. */
 static __always_inline void note_children(struct py_process *py)
 {

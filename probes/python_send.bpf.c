@@ -155,8 +155,8 @@ int stage_send(struct bpf_raw_tracepoint_args *ctx)
 		}
 		if (walk->next < depth) {
 			stages.call(ctx, STAGE_SEND);
-			walk->lost |=
-				NO_ROOM; /* too many calls: not all were sent */
+			/* too many calls: not all were sent */
+			walk->lost |= NO_ROOM;
 		}
 		walk->stack.kind = ZB_PY_STACK;
 		walk->stack.lineage = walk->py.lineage;

@@ -6,8 +6,8 @@
  */
 
 #define TSTATES_A_STAGE 48
-#define MOST_TRIES                                                             \
-	5 /* with CODES_A_STAGE it stays below the kernel's 33 tail calls */
+/* with CODES_A_STAGE it stays below the kernel's limit of 33 tail calls */
+#define MOST_TRIES 5
 /* glibc's struct pthread: specific_1stblock[0].data, x86_64 (nptl/descr.h) */
 #define PTHREAD_DATA 0x318
 #define PTHREAD_FIRST_KEYS 32
@@ -169,7 +169,8 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 	}
 	if (!done) {
 		stages.call(ctx, STAGE_FIND);
-		/* too many threads, none of them this one */
+		/* too many threads: it was not looked for to the end */
+		walk->unreadable = 1;
 	}
 	if (walk->fallback) {
 		tstates.update(&walk->key, &walk->fallback);

@@ -26,7 +26,6 @@ PROBE(kmem_cache_free)
 	struct death *death;
 	struct waiting *waiting = 0;
 	struct py_process *py = 0;
-	struct walk *walk;
 	u32 tid;
 
 	/* every free of the machine comes here: leave first, then look */
@@ -85,13 +84,7 @@ PROBE(kmem_cache_free)
 			      waiting->selves, 0);
 		return 0;
 	}
-	walk = new_walk(task, py, ZB_OF_REAP);
-	if (!walk)
-		return 0;
-	walk->ns = record.ns;
-	walk->start_ns = record.start_ns;
-	walk->pid = record.pid;
-	stages.call(ctx, STAGE_FIND);
+	ask_for_stack(ctx, task, py, ZB_OF_REAP, &record);
 	return 0;
 }
 #endif

@@ -17,7 +17,6 @@ PROBE(sched_process_wait)
 	struct zb_record record = {};
 	struct waiting waiting = {};
 	struct waiting *last;
-	struct walk *walk;
 	u32 tid = READ(u32, &task->pid);
 	struct call call;
 	bool polls;
@@ -55,14 +54,7 @@ PROBE(sched_process_wait)
 	waiting.skipped = 0;
 	waits.update(&tid, &waiting);
 	send(&record);
-	if (!py)
-		return 0;
-	walk = new_walk(task, py, ZB_OF_WAIT);
-	if (!walk)
-		return 0;
-	walk->ns = record.ns;
-	walk->start_ns = record.start_ns;
-	walk->pid = record.pid;
-	stages.call(ctx, STAGE_FIND);
+	if (py)
+		ask_for_stack(ctx, task, py, ZB_OF_WAIT, &record);
 	return 0;
 }

@@ -11,7 +11,10 @@ out=$(realpath -m "$1")
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/zombiebpf-box.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 key=$(find /usr/share -name vagrant.pub -path '*keys*' -print -quit)
-mirror=${ZOMBIEBPF_VM_MIRROR:-http://deb.debian.org/debian}
+# the one that apt uses for this machine's own Debian
+mirror=${ZOMBIEBPF_VM_MIRROR:-$(apt-get indextargets --format "\$(ORIGIN) \$(SITE)" "Created-By: Packages" |
+	sed -n 's/^Debian //p' | sed -n 1p)}
+[ -n "$mirror" ] || { echo "vagrant-box: apt knows no mirror of Debian: name one by ZOMBIEBPF_VM_MIRROR" >&2; exit 1; }
 
 cat >"$work/essential" <<'EOS'
 #!/bin/sh

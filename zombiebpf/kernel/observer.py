@@ -55,7 +55,6 @@ class Observer:
         self.stacks = Stacks()
         self.choices: Mapping[str, hooks.Choice] = {}
         self.wait_call_seen = False  # whether reaps tell the system call
-        self.attached_ns: Optional[int] = None
 
     def __enter__(self) -> Observer:
         from zombiebpf.kernel.selfcheck import prove
