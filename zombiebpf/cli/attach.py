@@ -26,6 +26,7 @@ from zombiebpf.cli.options import (
     parsed,
     require_trace,
     rotation,
+    tree_option,
 )
 from zombiebpf.errors import UsageError
 from zombiebpf.inheritance import Inheritance
@@ -72,7 +73,7 @@ as in `zombiebpf --help`.
 @click.option("--force", is_flag=True, help="Replace the trace FILE that is there.")
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)),
               help="The report's format; --follow: text or jsonl.  [default: text]")  # fmt: skip
-@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
+@tree_option
 @click.option("--report", metavar="FILE",
               help="Write the report to FILE, - for stdout.  [default: stdout]")  # fmt: skip
 @click.option("--follow", is_flag=True,

@@ -12,9 +12,22 @@ from typing import Any, Callable, Optional
 import click
 
 from zombiebpf.errors import UsageError, ZombiebpfError
+from zombiebpf.reports import FORMATS
 from zombiebpf.trace import Rotation
 
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+format_option = click.option(
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="The report's format.",
+)
+tree_option = click.option(
+    "--tree", is_flag=True, help="The same as --format tree: the fork tree alone."
+)
 
 _UNIT_NS = {
     "ns": 1,

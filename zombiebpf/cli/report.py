@@ -14,12 +14,19 @@ from typing import Optional, TextIO
 import click
 
 from zombiebpf.analysis import Analysis
-from zombiebpf.cli.options import HELP_SETTINGS, as_tree, duration_ns, parsed
+from zombiebpf.cli.options import (
+    HELP_SETTINGS,
+    as_tree,
+    duration_ns,
+    format_option,
+    parsed,
+    tree_option,
+)
 from zombiebpf.cli.times import site, when
 from zombiebpf.errors import UsageError
 from zombiebpf.life import State
 from zombiebpf.output import Output
-from zombiebpf.reports import FORMATS, TextOptions, jsonl
+from zombiebpf.reports import TextOptions, jsonl
 from zombiebpf.trace import Filters, Trace, When, open_traces, parts_beside
 from zombiebpf.trace.values import Damaged
 
@@ -45,15 +52,8 @@ newer, or not there; 70 if the report cannot be written.
 
 
 @click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-    help="The report's format.",
-)
-@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
+@format_option
+@tree_option
 @click.option(
     "--html", metavar="FILE", help="The same as --format html --report FILE: a page for a browser."
 )

@@ -13,12 +13,14 @@ from zombiebpf.attribution import Rules
 from zombiebpf.cli.options import (
     HELP_SETTINGS,
     as_tree,
+    format_option,
     leave_deleted_directory,
     parse_hooks,
     parsed,
     require_trace,
     rotation,
     seconds,
+    tree_option,
 )
 from zombiebpf.command import require_program
 from zombiebpf.errors import ZombiebpfError
@@ -26,7 +28,6 @@ from zombiebpf.inheritance import Inheritance
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.observe import CommandRun
 from zombiebpf.output import Output
-from zombiebpf.reports import FORMATS
 from zombiebpf.user import choose_user, environment_of
 
 EPILOG = """\b
@@ -47,15 +48,8 @@ CMD has run but its report could not be made or written where it was asked for.
 @click.option(
     "-u", "--user", metavar="NAME", help="Run CMD as this user. Under sudo, default: you."
 )
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-    help="The report's format.",
-)
-@click.option("--tree", is_flag=True, help="The same as --format tree: the fork tree alone.")
+@format_option
+@tree_option
 @click.option(
     "--report",
     metavar="FILE",
