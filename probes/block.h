@@ -13,8 +13,8 @@
 #define NS_PER_MS 1000000LL
 #define NS_PER_S 1000000000LL
 
-/* The inode of the first descriptor of poll()'s array, if it is a pipe. */
-static __always_inline u32 polled_pipe(struct task_struct *task, u64 array)
+/* The descriptor's inode, if it is a pipe. */
+static __always_inline u32 pipe_of(struct task_struct *task, u32 fd)
 {
 	struct files_struct *files = READ(struct files_struct *, &task->files);
 	struct fdtable *table = READ(struct fdtable *, &files->fdt);
@@ -22,9 +22,7 @@ static __always_inline u32 polled_pipe(struct task_struct *task, u64 array)
 	struct inode *inode;
 	struct super_block *super;
 	struct file *file;
-	u32 fd = ~0u;
 
-	read_user(&fd, sizeof(fd), (void *)array);
 	if (fd >= READ(u32, &table->max_fds))
 		return 0;
 	file = READ(struct file *, &all[fd]);
@@ -33,6 +31,15 @@ static __always_inline u32 polled_pipe(struct task_struct *task, u64 array)
 	if (READ(u64, &super->s_magic) != PIPEFS_MAGIC)
 		return 0;
 	return READ(u64, &inode->i_ino);
+}
+
+/* The same of the first descriptor of poll()'s array. */
+static __always_inline u32 polled_pipe(struct task_struct *task, u64 array)
+{
+	u32 fd = ~0u;
+
+	read_user(&fd, sizeof(fd), (void *)array);
+	return pipe_of(task, fd);
 }
 
 static __always_inline s64 timespec_ns(u64 address)
@@ -49,7 +56,7 @@ static __always_inline s64 milliseconds_ns(u64 argument)
 	return (s32)argument < 0 ? -1 : (s32)argument * NS_PER_MS;
 }
 
-/* How long the call is to last at the most, and what it polls. */
+/* How long the call is to last at the most, and what it polls or reads. */
 static __always_inline void read_arguments(struct task_struct *task,
 					   struct arguments *given,
 					   struct blocked *block)
@@ -71,6 +78,12 @@ static __always_inline void read_arguments(struct task_struct *task,
 		break;
 	case SYS_EPOLL_PWAIT:
 		block->timeout_ns = milliseconds_ns(given->fourth);
+		break;
+	case SYS_READ:
+		/* so a fork server tells of a child's PID, and of its end: read_signed(),
+		 * multiprocessing/forkserver.py */
+		if (given->third == sizeof(s64))
+			block->pipe = pipe_of(task, given->first);
 		break;
 	case SYS_NANOSLEEP:
 		block->timeout_ns = timespec_ns(given->first);
@@ -129,7 +142,7 @@ static __always_inline void end_block(struct task_struct *task)
 		return;
 	record.block.ended_ns = bpf_ktime_get_ns();
 	life = life_of(task);
-	/* a poll of a pipe may be a join's, however short */
+	/* a poll of a pipe may be a join's, a read tell of a child, however short */
 	if (life && (block->pipe ||
 		     record.block.ended_ns - block->ns >= BLOCK_SENT_NS)) {
 		record.ns = block->ns;

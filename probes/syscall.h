@@ -19,6 +19,7 @@ struct arguments {
 #if defined(__TARGET_ARCH_x86) || defined(__x86_64__)
 #define SYS_WAIT4 61
 #define SYS_WAITID 247
+#define SYS_READ 0
 #define SYS_POLL 7
 #define SYS_PPOLL 271
 #define SYS_EPOLL_WAIT 232
@@ -62,6 +63,7 @@ static __always_inline struct arguments arguments_of(struct task_struct *task)
 #else
 #define SYS_WAIT4 260 /* include/uapi/asm-generic/unistd.h */
 #define SYS_WAITID 95
+#define SYS_READ 63
 #define SYS_PPOLL 73
 #define SYS_EPOLL_PWAIT 22
 #define SYS_NANOSLEEP 101

@@ -207,8 +207,8 @@ class StackOf(NamedTuple):
 class Block(NamedTuple):
     """A Python thread was off the CPU, waiting in a system call (`sched_switch`).
 
-    Sent when it runs again, for processes that have, or had, children, if it
-    lasted 0.5 ms or more or polled a pipe. One system call may make several: a signal wakes it.
+    Sent when it runs again, for processes that have, or had, children, if it lasted 0.5 ms or
+    more, polled a pipe or read a word of one. One system call may make several: a signal wakes it.
     """
 
     ns: int  # when it began
@@ -219,7 +219,7 @@ class Block(NamedTuple):
     timeout_ns: int  # poll's, ppoll's, select's...; -1: none or unknown
     tid: int
     syscall: int
-    pipe: int  # inode number of the first descriptor poll() watches, if it is a pipe; 0: none
+    pipe: int  # inode number of what poll() watches first, or read() reads, if a pipe; 0: none
     selves: tuple[int, ...]  # of the three innermost frames
 
 

@@ -14,16 +14,14 @@ from typing import Callable, Optional, Protocol
 
 from zombiebpf.analysis import Join
 from zombiebpf.attribution import Attribution, Joins, Rules
-from zombiebpf.events import Event, Fork, StackKind, StackOf
+from zombiebpf.events import Event, Fork
 from zombiebpf.kernel import machine
 from zombiebpf.kernel.calls import syscall_names
 from zombiebpf.kernel.observer import Observer
-from zombiebpf.kernel.pipes import PipeHolders
 from zombiebpf.life import Activity, Actor, Life
 from zombiebpf.lifecycle import Lifecycle
 from zombiebpf.open_life import OpenLife
 
-_FORK_SERVER = "/multiprocessing/forkserver.py"
 LONG_NS = 100_000_000  # a zombie this old: what is its parent doing?
 
 
@@ -61,10 +59,7 @@ class Pipeline:
         rules = rules or Rules.load()
         self._observer = observer
         self._sink = sink
-        self._pipes = PipeHolders()
-        self._joins = Joins(
-            rules, observer.stacks.get, syscall_names(), pipe_holder=self._pipes.holder
-        )
+        self._joins = Joins(rules, observer.stacks.get, syscall_names())
         self._attribution = Attribution(rules, self._joins.had_timeout, observer=os.getpid())
         self._lifecycle = Lifecycle(
             syscall_names(),
@@ -110,7 +105,6 @@ class Pipeline:
             for event in events:
                 if isinstance(event, Fork):
                     pythons.inherit(event.forker_pid, event.pid)
-        self._look_at_pipes(events)
         joins = self._joins.feed(events)
         self._give(self._lifecycle.feed(events), joins)
 
@@ -120,17 +114,6 @@ class Pipeline:
             self._attribution.complete(life)
         if lives or joins:
             self._sink.ended(lives, joins)
-
-    def _look_at_pipes(self, events: Sequence[Event]) -> None:
-        """Of a fork server's children: who joins them has nothing else to know them by."""
-        for event in events:
-            if isinstance(event, StackOf) and event.kind == StackKind.FORK and not event.first:
-                stack = self._observer.stacks.get(event.stack_id, event.problem)
-                if stack is not None and any(
-                    frame.function == "main" and frame.file.endswith(_FORK_SERVER)
-                    for frame in stack.frames[:2]
-                ):
-                    self._pipes.look_at(event.pid, event.start_ns)
 
     def _explain(self, life: Life) -> None:
         """Why a Python has no stack, where the probes could not know."""

@@ -37,7 +37,7 @@ def refusal(result: Result, code: int, *parts: str) -> None:
         (["run", "--"], 2, "Missing argument 'CMD...'"),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["run", "--nonsense", "echo"], 2, "No such option"),
-        (["run", "--format", "nonsense", "echo"], 2, "'text', 'json', 'jsonl'"),
+        (["run", "--format", "nonsense", "echo"], 2, "'nonsense' is not one of 'text', 'tree'"),
         (["run", "--linger", "-1", "echo"], 2, "'-1' is not a number of seconds"),
         (["run", "--linger", "nan", "echo"], 2, "'nan' is not a number of seconds"),
         (["run", "--hook", "nonsense", "echo"], 2, "expected FACT=NAME"),

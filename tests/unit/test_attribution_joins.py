@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from stacks import CONNECTION_WAIT, JOIN, MP_WAIT, POLL, REAPING_JOIN, SELECT, STARTING, frame
+from stacks import POLL, REAPING_JOIN, SELECT, STARTING, frame
 from told import APP, MS, Told, told
 
 from zombiebpf.analysis import Child
@@ -379,41 +379,6 @@ def test_pool_join_waits_for_the_thread_that_reaps(it: Told) -> None:
     assert join.children == (Child(7, 7), Child(8, 8))
     assert join.by == Actor(APP, 105, "python3")
     assert join.blocked_ns == 14.9 * MS
-
-
-def test_a_joiner_under_a_fork_server_learns_of_the_servers_reap(it: Told) -> None:
-    """It never waits for the child, which is the server's."""
-    starting = ("multiprocessing.util:spawnv_passfds",
-                "multiprocessing.forkserver:ForkServer.ensure_running",
-                "multiprocessing.popen_forkserver:Popen._launch",
-                "multiprocessing.process:BaseProcess.start", "main:5")  # fmt: skip
-    it.fork(1, 50, starting, (0, 0, 0xA, 0xB))  # the server: it is not the child
-    it.fork(2, 7, ("multiprocessing.forkserver:main",), pid=50)
-    waiting = (SELECT, CONNECTION_WAIT, "multiprocessing.popen_forkserver:Popen.poll", MP_WAIT,
-               JOIN, "main:9")  # fmt: skip
-    it.reap(59.9, 7, ("multiprocessing.forkserver:main",), pid=50, options=1)
-    it.block(10, 60, "poll", waiting, (0, 0, 0xA))
-    it.block(70, 80, "clock_nanosleep", ("main:12",))
-    (join,) = it.joins()
-    assert told(join) == ("Process.join", 7, 10, 60, "reaped")
-    assert join.by == Actor(50, 50, "python3")
-
-
-def test_the_pipe_tells_the_child(it: Told) -> None:
-    it.fork(2, 7, ("multiprocessing.forkserver:main",), pid=50)
-    it.pipes[4711] = Child(7, 7)
-    it.join_polls(10, 60, timeout=50, pipe=4711)
-    assert list(map(told, it.joins())) == [("Process.join(timeout)", 7, 10, 60, "timeout")]
-
-
-def test_two_servers_children_are_not_guessed_between(it: Told) -> None:
-    it.fork(1, 50, ("multiprocessing.util:spawnv_passfds", "main:5"))
-    for child in (7, 8):
-        it.fork(2, child, ("multiprocessing.forkserver:main",), pid=50)
-        it.reap(59.9, child, ("multiprocessing.forkserver:main",), pid=50, options=1)
-    it.block(10, 60, "poll", (SELECT, CONNECTION_WAIT, MP_WAIT, JOIN, "main:9"))
-    (join,) = it.joins()
-    assert told(join) == ("Process.join", None, 10, 60, None)
 
 
 def test_a_wait_for_another_processs_child(it: Told) -> None:

@@ -8,7 +8,7 @@ from typing import Optional
 
 from stacks import POLLING_JOIN, REAPING_JOIN, STARTING, stack
 
-from zombiebpf.analysis import Child, Join
+from zombiebpf.analysis import Join
 from zombiebpf.attribution import Joins, Rules
 from zombiebpf.events import (
     Block,
@@ -39,7 +39,6 @@ class Told:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.stacks: dict[int, Stack] = {}
-        self.pipes: dict[int, Child] = {}
 
     def _id(self, whole: Stack) -> int:
         self.stacks[len(self.stacks) + 1] = whole
@@ -173,9 +172,7 @@ class Told:
         return found + joins.finish(self.events[-1].ns)
 
     def machine(self) -> Joins:
-        return Joins(
-            RULES, lambda number, problem: self.stacks.get(number), SYSCALLS, self.pipes.get
-        )
+        return Joins(RULES, lambda number, problem: self.stacks.get(number), SYSCALLS)
 
 
 def told(join: Join) -> tuple[object, ...]:

@@ -63,19 +63,21 @@ class Children:
             del self._pending[next(iter(self._pending))]
         self._pending[fork.pid, fork.start_ns] = fork
 
-    def forked_at(self, key: Key, stack: Optional[Stack], objects: Iterable[int]) -> None:
+    def forked_at(
+        self, key: Key, stack: Optional[Stack], objects: Iterable[int]
+    ) -> Optional[Known]:
         """The stack of a fork, or more of its objects, has come: the forker is Python."""
         fork = self._pending.pop(key, None)
         if fork is not None:
             parent = (fork.forker_pid, fork.forker_start_ns)
             self._add(Known(key, parent, fork.ns_pid, fork.ns, stack))
         known = self._known.get(key)
-        if known is None:
-            return
-        for address in objects:
+        for address in objects if known is not None else ():
+            assert known is not None
             if address not in known.objects:
                 known.objects.add(address)
                 self._by_object.setdefault((known.parent, address), []).append(known)
+        return known
 
     def existing(self, event: Existing) -> None:
         """It was there before the observation."""
@@ -144,26 +146,13 @@ class Children:
             anybody = anybody or known
         return anybody
 
-    def reaped_by_server(self, process: Key, first_ns: int, last_ns: int) -> Optional[Known]:
-        """The only process that a child of `process` (a fork server) reaped in that time."""
-        found = None
-        for key in reversed(self._reaped):
-            known = self._known[key]
-            assert known.reap_ns is not None
-            if known.reap_ns < first_ns:
-                break
-            server = self._known.get(known.parent)
-            if (
-                known.reap_ns <= last_ns
-                and server is not None
-                and server.parent == process
-                and known.reaper is not None
-                and known.reaper.pid == known.parent[0]
-            ):
-                if found is not None:
-                    return None
-                found = known
-        return found
+    def of_parent(self, parent: Key) -> Optional[list[Known]]:
+        """All that are remembered of it. None: some may be missing, their stacks have not come."""
+        if any(
+            (fork.forker_pid, fork.forker_start_ns) == parent for fork in self._pending.values()
+        ):
+            return None
+        return [known for known in self._known.values() if known.parent == parent]
 
     def _drop(self, key: Key) -> None:
         known = self._known.pop(key)

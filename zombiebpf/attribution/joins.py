@@ -14,6 +14,7 @@ from zombiebpf.analysis import Child, Join
 from zombiebpf.attribution.attribute import WNOHANG
 from zombiebpf.attribution.children import Children, Key, Known
 from zombiebpf.attribution.frames import users_frame
+from zombiebpf.attribution.launches import Launches
 from zombiebpf.attribution.open_join import (
     BARELY_NS,
     OTHER_NEWS,
@@ -42,17 +43,13 @@ from zombiebpf.stack import Stack
 
 GRACE_NS = 1_000_000_000  # after which a call that was seen to wake up is taken to have ended
 MOST_TIMEOUTS = 4096
-
-SERVER_NS = 20_000_000  # a fork server tells a joiner of a death within that time
-
 _WAITS = frozenset({"wait4", "waitid"})
 
 
 class Joins:
     """Feed it the events that the lifecycle gets, before it, take joins as they end.
 
-    `stack` is given a stack's id and problem (StackOf). `pipe_holder` may know whose
-    sentinel a pipe is, by its inode number.
+    `stack` is given a stack's id and problem (StackOf).
     """
 
     def __init__(
@@ -60,14 +57,13 @@ class Joins:
         rules: Rules,
         stack: Callable[[int, int], Optional[Stack]],
         syscalls: Mapping[int, str],
-        pipe_holder: Callable[[int], Optional[Child]] = lambda inode: None,
     ) -> None:
         self._rules = rules
         self._places = Places(rules)
         self._stack = stack
         self._syscalls = syscalls
-        self._pipe_holder = pipe_holder
         self._children = Children()
+        self._launches = Launches(self._children)
         self._threads = Threads(self._end)
         self._waits: dict[int, Wait] = {}  # by tid: their stacks are to come
         self._reaps: dict[int, tuple[Reap, bool]] = {}  # the same; and whether a join has it
@@ -127,7 +123,9 @@ class Joins:
             rule = self._rules.match(stack).rule if stack is not None else None
             if rule is not None and rule.helper:
                 found = {}  # start() of a Process has started the server or the tracker first
-            self._children.forked_at((event.pid, event.start_ns), stack, found.values())
+            child = self._children.forked_at((event.pid, event.start_ns), stack, found.values())
+            if child is not None and not event.first:
+                self._launches.forked(child)
             if stack is not None and not event.first:
                 self._threads.leave(event.tid, stack)
         elif event.kind == StackKind.WAIT:
@@ -183,9 +181,12 @@ class Joins:
         if stack is None:
             return
         process = (block.pid, block.start_ns)
+        syscall = self._syscalls.get(block.syscall, "")
         self._threads.leave(block.tid, stack)
+        if syscall == "read":
+            self._launches.slept(process, block.tid, stack, block.pipe, block.ns, block.ended_ns)
         place = self._places.at(process, block.tid, block.ns, stack, 0, block.selves)
-        rule, syscall = place.match.rule, self._syscalls.get(block.syscall, "")
+        rule = place.match.rule
         if rule is None or place.match.call is None:
             return
         if rule.only_waits and syscall not in _WAITS:
@@ -207,10 +208,9 @@ class Joins:
         join.block(block.ns, block.ended_ns)
         if is_nap(stack, syscall):
             join.naps += 1
-        elif "poll" in syscall or "select" in syscall:
-            join.polled = True
-        if join.child is None and join.bare is None and block.pipe and not rule.many:
-            self._ask_pipe(join, block.pipe)
+        if block.pipe and not rule.many:
+            join.pipe = block.pipe
+            join.child = join.child or self._launches.of_pipe(block.pipe)
         if polls and not rule.many:
             self._polled(join, block)
         elif syscall in _WAITS and not rule.many and reaped_before(join.child, block.ended_ns):
@@ -279,12 +279,6 @@ class Joins:
     def _child(self, place: Place) -> Optional[Known]:
         return self._children.of_object(place.process, place.addresses, place.ns)
 
-    def _ask_pipe(self, join: OpenJoin, inode: int) -> None:
-        found = self._pipe_holder(inode)
-        if found is not None:
-            known = self._children.get((found.pid, found.start_ns or 0))
-            join.child, join.bare = known, None if known is not None else found
-
     def _exec(self, event: Exec) -> None:
         self._children.exec((event.pid, event.start_ns))
 
@@ -307,11 +301,9 @@ class Joins:
         return join
 
     def _end(self, join: OpenJoin) -> None:
-        known = join.child is not None or join.bare is not None or join.rule.many
-        asked = join.waited or join.timed_out
-        if join.polled and not (known or asked) and join.ended_ns is not None:
-            since_ns = max(join.began_ns, join.ended_ns - SERVER_NS)
-            join.child = self._children.reaped_by_server(join.process, since_ns, join.ended_ns)
+        known = join.child is not None or join.bare is not None
+        if join.pipe and not (known or join.waited) and join.ended_ns is not None:
+            join.child = self._launches.only_one_left(join.process, join.began_ns, join.ended_ns)
         child = join.child
         if child is not None and join.stack.problem is None:
             by_child = self._rules.of_child(join.stack, child.stack, child.first_program)

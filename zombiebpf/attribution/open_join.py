@@ -46,7 +46,7 @@ class OpenJoin:
         self.timed_out = False
         self.naps = 0  # Popen.wait(timeout): it asks, sleeps, asks again
         self.last_nap = False  # it took what remained
-        self.polled = False
+        self.pipe = 0  # that it polled last: a fork server tells of one child by it
         self.child: Optional[Known] = None
         self.bare: Optional[Child] = None  # the same, where no more is known of it
         self.several: Sequence[Known] = ()
