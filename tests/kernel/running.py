@@ -73,6 +73,14 @@ def one_line(result: Result) -> str:
     return text
 
 
+def refusal(result: Result, code: int, *parts: str) -> None:
+    """One line with these parts, this exit code, and nothing on stdout."""
+    line = one_line(result)
+    assert [part for part in parts if part not in line] == [], line
+    assert result.returncode == code
+    assert result.stdout == b""
+
+
 def wait_until(condition: Callable[[], bool], what: str) -> None:
     deadline = time.monotonic() + TIMEOUT_S
     while not condition():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import PROGRAM, QUIET, Result, in_own_mounts, one_line, plain, refused, zombiebpf
+from running import PROGRAM, QUIET, in_own_mounts, plain, refusal, refused, zombiebpf
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 BCC = "/usr/lib/python3/dist-packages"  # where this distribution has it
@@ -20,14 +20,6 @@ STRANGER = [
     *("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"),
     *("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--"),
 ]
-
-
-def refusal(result: Result, code: int, *parts: str) -> None:
-    """One line with these parts, this exit code, and nothing on stdout."""
-    line = one_line(result)
-    assert [part for part in parts if part not in line] == [], line
-    assert result.returncode == code
-    assert result.stdout == b""
 
 
 @pytest.mark.parametrize(
@@ -161,21 +153,6 @@ def test_another_package_named_bcc_is_not_taken(tmp_path: Path) -> None:
 )
 def test_bpf_refused(command: str, error: str, code: int, words: str, cure: str) -> None:
     refusal(refused(command, error, "run", "echo", "ran"), code, "the kernel refuses", words, cure)
-
-
-def test_no_place_for_temporary_files(tmp_path: Path) -> None:
-    read_only = "; ".join(
-        f"mount --bind {place} {place}; mount -o remount,bind,ro {place}"  # the clone may lie in it
-        for place in ("/tmp", "/var/tmp", "/dev/shm")
-    )
-    told = in_own_mounts(
-        f"cd /; {read_only}; mount --bind -o ro /usr/share /mnt; cd /proc",
-        "run",
-        "echo",
-        "ran",
-        env={name: value for name, value in os.environ.items() if name != "TMPDIR"},
-    )
-    refusal(told, 70, "temporary files cannot be written", "TMPDIR")
 
 
 def test_kernel_symbols_hidden(tmp_path: Path) -> None:

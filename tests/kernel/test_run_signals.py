@@ -97,16 +97,23 @@ def test_an_alarm_set_before_is_the_commands() -> None:
     assert told.returncode in (142, -signal.SIGALRM)  # the latter: on a very slow machine
 
 
-def test_interrupted_while_starting(tmp_path: Path) -> None:
+def compilers(pid: int) -> list[int]:
+    """Children of a process that have loaded libbcc."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(each) for each in children if "libbcc" in Path(f"/proc/{each}/maps").read_text()]
+
+
+def test_interrupted_while_compiling(tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
-    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
+    environ = {**os.environ, "TMPDIR": str(tmp_path / "tmp"), "ZOMBIEBPF_CACHE": ""}
     with started("run", "touch", str(tmp_path / "ran"), env=environ) as observing:
-        maps = Path(f"/proc/{observing.pid}/maps")
-        wait_until(lambda: "libbcc" in maps.read_text(), "bcc is loaded")
+        wait_until(lambda: compilers(observing.pid) != [], "bcc compiles")
+        (compiler,) = compilers(observing.pid)
         observing.send_signal(signal.SIGINT)
         out, said = observing.communicate(timeout=60)
     assert (observing.returncode, out, said) == (130, b"", b"")
     assert list(tmp_path.glob("**/*")) == [tmp_path / "tmp"]
+    assert not Path(f"/proc/{compiler}").exists()
 
 
 def test_stopped_and_continued_with_the_command() -> None:

@@ -89,7 +89,7 @@ def test_as_many_bytes_are_read_as_are_compared() -> None:
 
 
 class Table(dict[int, Any]):
-    """A BPF table of bcc. `leaf` makes an entry; keys are plain numbers."""
+    """A table of the probes. `leaf` makes an entry; keys are plain numbers."""
 
     Key = int
 
@@ -125,9 +125,9 @@ class FakeBpf:
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
 
-    def load_func(self, name: bytes, kind: int) -> SimpleNamespace:
-        assert (name, kind) == (b"on_python_start", 2)
-        return SimpleNamespace(fd=5)
+    def load(self, name: str, kind: int) -> int:
+        assert (name, kind) == ("on_python_start", 2)
+        return 5
 
     def attach(self, program: int, path: str, offset: int) -> int:
         assert program == 5
@@ -266,7 +266,7 @@ def test_a_process_of_another_namespace(
 
 
 class Tgid(int):
-    """A key of a table, as bcc gives it."""
+    """A key of a table, as tables.py gives it."""
 
     @property
     def value(self) -> int:

@@ -58,6 +58,11 @@ class FakeNewcomers:
         self.looked += events
 
 
+class FakeProbes:
+    def close(self) -> None:
+        pass
+
+
 class Rig:
     """An observer whose rings are ours."""
 
@@ -69,6 +74,7 @@ class Rig:
         self.observer._ring = self.ring  # type: ignore[assignment]
         self.observer._texts = self.texts  # type: ignore[assignment]
         self.observer._newcomers = self.newcomers  # type: ignore[assignment]
+        self.observer._loaded = FakeProbes()  # type: ignore[assignment]
 
 
 @pytest.fixture
@@ -119,7 +125,7 @@ def test_a_note_may_speak_of_a_stack_that_was_not_read_yet(
 ) -> None:
     asked = []
 
-    def look_at(bpf: object, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
+    def look_at(probes: object, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
         asked.append((pid, tid))
         rig.texts.records.append(empty_stack(STACK_ID))  # it goes to sleep at that moment
         return doing
@@ -136,7 +142,7 @@ def test_losses_by_their_causes(rig: Rig) -> None:
         Key = int
 
     per_cpu = {index: [index, 10] for index in range(len(wire.LOST_CAUSES))}
-    rig.observer._bpf = {"lost": Lost(per_cpu)}
+    rig.observer._loaded = {"lost": Lost(per_cpu)}  # type: ignore[assignment]
     assert list(rig.observer.lost().items()) == [
         ("ring buffer full", 10),
         ("table of processes full", 11),

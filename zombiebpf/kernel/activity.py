@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 from zombiebpf.kernel.calls import syscall_names
+from zombiebpf.kernel.loaded import Probes
 
 
 class Doing(NamedTuple):
@@ -18,7 +19,7 @@ class Doing(NamedTuple):
     stack_id: int  # 0: none
 
 
-def look_at(bpf: Any, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
+def look_at(probes: Probes, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
     """None: it is gone, or may not be looked at.
 
     `kernel_tids`: `tid` is also the kernel's own number, by which the probes have their notes.
@@ -35,15 +36,15 @@ def look_at(bpf: Any, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
         return Doing(comm, "(in the kernel)", None, 0)  # a fault, or stopped
     number = int(first)
     name = syscall_names().get(number, f"syscall_{number}")
-    note = _note(bpf, tid) if kernel_tids else None
+    note = _note(probes, tid) if kernel_tids else None
     if note is None or note.syscall != number:
         return Doing(comm, name, None, 0)
     return Doing(comm, name, note.ns, note.stack_id)
 
 
-def _note(bpf: Any, tid: int) -> Any:
+def _note(probes: Probes, tid: int) -> Any:
     """The entry of the probes' table `blocks`: where it went to sleep."""
-    blocks = bpf["blocks"]
+    blocks = probes["blocks"]
     try:
         return blocks[blocks.Key(tid)]
     except KeyError:

@@ -59,6 +59,12 @@ def kernel_version(release: str) -> tuple[int, int, int]:
     return int(major), int(minor), min(int(patch or 0), 255)
 
 
+def kconfig() -> str:
+    """linux/kconfig.h, that bcc includes before anything else."""
+    version = ", ".join(map(str, kernel_version(platform.release())))
+    return _KCONFIG.format(version=version, page_size=os.sysconf("SC_PAGE_SIZE"))
+
+
 def write_stubs(directory: Path) -> None:
     """Make `directory` serve as BCC_KERNEL_SOURCE."""
     include = directory / "include"
@@ -66,6 +72,4 @@ def write_stubs(directory: Path) -> None:
         file = include / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    version = ", ".join(map(str, kernel_version(platform.release())))
-    text = _KCONFIG.format(version=version, page_size=os.sysconf("SC_PAGE_SIZE"))
-    (include / "linux" / "kconfig.h").write_text(text)
+    (include / "linux" / "kconfig.h").write_text(kconfig())

@@ -7,12 +7,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any, Optional
+from typing import Optional
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.events import ARGV_BYTES, Event
 from zombiebpf.kernel import hooks, layout, machine, program, takeover
 from zombiebpf.kernel.activity import Doing, look_at
+from zombiebpf.kernel.loaded import Probes
 from zombiebpf.kernel.pythons import Newcomers, Pythons
 from zombiebpf.kernel.remote import stack_of_main_thread
 from zombiebpf.kernel.ring import Ring, TextRing
@@ -48,7 +49,7 @@ class Observer:
         self._selecting = selecting
         self._waits = waits
         self._forced = forced or {}
-        self._bpf: Any = None
+        self._loaded: Optional[Probes] = None
         self._ring: Optional[Ring] = None
         self._texts: Optional[TextRing] = None
         self._pythons: Optional[Pythons] = None  # while its uprobes are there
@@ -102,24 +103,29 @@ class Observer:
             "SEND_WAITS": str(int(self._waits)),
             "SELECTING": str(int(self._selecting)),
         }
-        self._bpf = program.load(
+        self._loaded = program.load(
             program.source(structs, macros),
             structs,
             hooks.programs(self.choices),
             takeover.programs(kernel) if self._selecting else (),
         )
-        self._ring = Ring(self._bpf["events"].map_fd, RING_PAGES, RECORD_BYTES)
-        self._texts = TextRing(self._bpf["pyrecords"].map_fd, PY_RING_PAGES)
-        self._pythons = self.pythons = Pythons(self._bpf)
+        self._ring = Ring(self._probes["events"].map_fd, RING_PAGES, RECORD_BYTES)
+        self._texts = TextRing(self._probes["pyrecords"].map_fd, PY_RING_PAGES)
+        self._pythons = self.pythons = Pythons(self._probes)
         self.stacks = Stacks(qualified=Qualnames(self.pythons.read_source).of)
         self._newcomers = Newcomers(self.pythons, image_of_program)
+
+    @property
+    def _probes(self) -> Probes:
+        assert self._loaded is not None
+        return self._loaded
 
     def take_over(self, selection: takeover.Selection) -> None:
         """Follow what exists and is selected; Existing events tell of it. Needs `selecting`.
 
         ZombiebpfError where the machine's list of processes could not be walked.
         """
-        takeover.take_over(self._bpf, selection)
+        takeover.take_over(self._probes, selection)
 
     def expect_pythons(self, path: Sequence[str], program: Optional[str] = None) -> None:
         """Know the interpreters of this machine, and `program`'s, before they start.
@@ -134,7 +140,7 @@ class Observer:
     @contextmanager
     def following_forks(self) -> Iterator[None]:
         """What this process forks inside is followed, and all that descends from it."""
-        seeds = self._bpf["seeds"]
+        seeds = self._probes["seeds"]
         seeds[seeds.Key(0)] = seeds.Leaf(os.getpid())
         try:
             yield
@@ -160,7 +166,7 @@ class Observer:
 
     def look_at(self, pid: int, tid: int) -> Optional[Doing]:
         """What a thread does just now; None if it is gone."""
-        doing = look_at(self._bpf, pid, tid, kernel_tids=machine.pid_namespace() == 0)
+        doing = look_at(self._probes, pid, tid, kernel_tids=machine.pid_namespace() == 0)
         if doing is not None and doing.stack_id:
             self._read_texts()
         return doing
@@ -175,7 +181,7 @@ class Observer:
 
     def lost(self) -> dict[str, int]:
         """Cause -> records that the kernel could not hand over."""
-        table = self._bpf["lost"]
+        table = self._probes["lost"]
         return {cause: int(sum(table[table.Key(index)])) for index, cause in enumerate(LOST_CAUSES)}
 
     def choices_names(self) -> dict[str, str]:
@@ -202,9 +208,9 @@ class Observer:
         if self._pythons is not None:
             self._pythons.close()
             self._pythons = None
-        if self._bpf is not None:
-            self._bpf.cleanup()
-            self._bpf = None
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
 
 
 def _headers_or_fail(problem: Optional[str]) -> str:

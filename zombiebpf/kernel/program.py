@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Callable, Optional
+from typing import Optional
 
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import headers
+from zombiebpf.kernel import bpf, cache
+from zombiebpf.kernel.compiled import Compiled
+from zombiebpf.kernel.compiler import CompileError, compile_probes
 from zombiebpf.kernel.layout import Layout
-from zombiebpf.kernel.locate import import_bcc
+from zombiebpf.kernel.loaded import MapError, Probes
 
 # One translation unit: bcc rewrites map calls in the main file only.
 SOURCES = (
@@ -41,7 +40,6 @@ SOURCES = (
 # The walk of a Python stack: programs that the probes call, in the order of their numbers.
 STAGES = ("stage_find", "stage_walk", "stage_send")
 _PACKAGE = Path(__file__).resolve().parent.parent
-_SOURCE = "BCC_KERNEL_SOURCE"
 
 _REFUSED = (
     "a policy forbids BPF here (container, seccomp, lockdown): run it with sudo on the host, or "
@@ -52,7 +50,7 @@ _NO_MEMORY = "raise the memory limit of this cgroup or machine"
 
 # Lines of the verifier's log that do not say what is wrong: instructions, states, counts.
 _NO_VERDICT = re.compile(
-    r"\s*$|bpf: |libbpf: |processed |(cur|old) state|from \d+|\d+: |R\d+|[;:]|last_idx|mark_precise"
+    r"\s*$|processed |(cur|old) state|from \d+|\d+: |R\d+|[;:]|last_idx|mark_precise"
 )
 
 
@@ -80,95 +78,62 @@ def load(
     layout: Layout,
     tracepoints: Sequence[str],
     before: Sequence[tuple[str, str]] = (),
-) -> Any:
-    """Compile, load and attach: the bcc.BPF. ZombiebpfError says what failed and the cure.
+) -> Probes:
+    """Compile, load and attach. ZombiebpfError says what failed and the cure.
 
     `before` are further programs (function, tracepoint), run before those of `tracepoints`.
     """
-    bcc = import_bcc()
-    with _kernel_source(layout), _stderr_kept() as kept:
-        try:
-            bpf = bcc.BPF(text=text, cflags=["-Wno-address-of-packed-member", "-Wno-unused"])
-        except Exception as error:  # bcc raises nothing more precise
-            raise _compile_error(str(error), kept()) from None
+    compiled = _compiled(text, layout)
+    try:
+        probes = Probes(compiled)
+    except MapError as error:
+        what = f"the kernel refuses to create the BPF map {error.name}"
+        raise _refusal(what, error.strerror or str(error)) from None
+    try:
         for name in tracepoints:
+            _load(probes, f"on_{name}", name)
+        _load_stages(probes)
+        for function, name in before:
+            _load(probes, function, name)
+        for function, name in (*before, *((f"on_{name}", name) for name in tracepoints)):
             try:
-                bpf.load_func(f"on_{name}", bcc.BPF.RAW_TRACEPOINT)
-            except Exception as error:
-                raise _load_error(name, str(error), kept()) from None
+                probes.attach(function, name)
+            except OSError as error:
+                raise _attach_error(name, error) from None
+    except BaseException:
+        probes.close()
+        raise
+    return probes
+
+
+def _compiled(text: str, layout: Layout) -> Compiled:
+    name = cache.name_of(text)
+    found = cache.find(name)
+    if found is None:
         try:
-            stages = bpf["stages"]
-            for number, name in enumerate(STAGES):
-                function = bpf.load_func(name, bcc.BPF.RAW_TRACEPOINT)
-                stages[stages.Key(number)] = stages.Leaf(function.fd)
-        except Exception as error:
-            raise _load_error("Python's stacks", str(error), kept()) from None
-        for function_name, name in before:
-            try:
-                _attach_first(bcc, bpf, function_name, name)
-            except Exception as error:
-                raise _load_error(name, str(error), kept()) from None
-        for name in tracepoints:
-            try:
-                bpf.attach_raw_tracepoint(tp=name.encode(), fn_name=f"on_{name}".encode())
-            except Exception as error:
-                raise _attach_error(name, str(error), kept()) from None
-    return bpf
+            found = compile_probes(text, layout)
+        except CompileError as error:
+            raise _compile_error(error.raised, error.printed) from None
+        cache.keep(name, found)
+    return found
 
 
-def _attach_first(bcc: ModuleType, bpf: Any, function: str, tracepoint: str) -> None:
-    """Programs of one tracepoint run in the order they were attached in.
-
-    bcc itself attaches but one to each; under this name detach_raw_tracepoint() finds it.
-    """
-    program = bpf.load_func(function, bcc.BPF.RAW_TRACEPOINT)
-    descriptor = bcc.libbcc.lib.bpf_attach_raw_tracepoint(program.fd, tracepoint.encode())
-    if descriptor < 0:
-        raise OSError(f"tracepoint {tracepoint} cannot be attached to")
-    bpf.raw_tracepoint_fds[function.encode()] = descriptor
+def _load(probes: Probes, function: str, name: str) -> int:
+    """`name` is what the user is told."""
+    try:
+        return probes.load(function, bpf.RAW_TRACEPOINT)
+    except bpf.ProgramError as error:
+        raise _load_error(name, error.strerror or str(error), error.log) from None
 
 
-@contextmanager
-def _kernel_source(layout: Layout) -> Iterator[None]:
-    """bcc looks for kernel headers where this variable says."""
-    before = os.environ.get(_SOURCE)
-    with ExitStack() as stack:
+def _load_stages(probes: Probes) -> None:
+    stages = probes["stages"]
+    for number, function in enumerate(STAGES):
+        program = _load(probes, function, "Python's stacks")
         try:
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="zombiebpf-"))
-            if layout.source == "BTF":
-                headers.write_stubs(Path(directory))
-                os.environ[_SOURCE] = directory
+            stages[stages.Key(number)] = stages.Leaf(program)
         except OSError as error:
-            raise ZombiebpfError(
-                f"temporary files cannot be written: {error.strerror}",
-                "set TMPDIR to a directory with some room",
-            ) from None
-        try:
-            yield
-        finally:
-            if before is not None:
-                os.environ[_SOURCE] = before
-            else:
-                os.environ.pop(_SOURCE, None)
-
-
-@contextmanager
-def _stderr_kept() -> Iterator[Callable[[], str]]:
-    """libbcc and libbpf write to descriptor 2: keep that from the user's terminal."""
-    with tempfile.TemporaryFile() as file:
-        saved = os.dup(2)
-        os.dup2(file.fileno(), 2)
-
-        def kept() -> str:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 65536))
-            return file.read().decode("utf-8", "replace")
-
-        try:
-            yield kept
-        finally:
-            os.dup2(saved, 2)
-            os.close(saved)
+            raise _load_error("Python's stacks", error.strerror or str(error), "") from None
 
 
 def _first(pattern: str, text: str) -> Optional[str]:
@@ -189,9 +154,7 @@ def _compile_error(error: str, output: str) -> ZombiebpfError:
     return ZombiebpfError(f"the probes do not compile: {wrong or error}", _UNKNOWN)
 
 
-def _load_error(name: str, error: str, output: str) -> ZombiebpfError:
-    reason = _first(r"^bpf: Failed to load program: (.*)$", output) or error
-    log = output.rpartition("bpf: Failed to load program: ")[2].partition("\n")[2]
+def _load_error(name: str, reason: str, log: str) -> ZombiebpfError:
     if "processed " in log:  # it is the verifier who says EACCES or EINVAL, and why
         verdicts = [line for line in log.splitlines() if not _NO_VERDICT.match(line)]
         return ZombiebpfError(
@@ -202,11 +165,11 @@ def _load_error(name: str, error: str, output: str) -> ZombiebpfError:
     return _refusal(f"the kernel refuses to load the probe of {name}", reason)
 
 
-def _attach_error(name: str, error: str, output: str) -> ZombiebpfError:
-    reason = _first(r"^bpf_attach_raw_tracepoint ?\([^)]*\): (.*)$", output) or error
-    if "No such file" in reason:
+def _attach_error(name: str, error: OSError) -> ZombiebpfError:
+    if error.errno == errno.ENOENT:
         return ZombiebpfError(f"this kernel has no tracepoint {name}", _UNKNOWN)
-    return _refusal(f"the kernel refuses to attach the probe of {name}", reason)
+    what = f"the kernel refuses to attach the probe of {name}"
+    return _refusal(what, error.strerror or str(error))
 
 
 def _refusal(what: str, reason: str) -> ZombiebpfError:

@@ -17,7 +17,8 @@ from contextlib import suppress
 from typing import Any, Callable, Optional
 
 from zombiebpf.events import Event, Text, TextKind
-from zombiebpf.kernel import machine, uprobe
+from zombiebpf.kernel import bpf, machine, uprobe
+from zombiebpf.kernel.loaded import Probes
 from zombiebpf.python.image import Image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
 from zombiebpf.python.offsets import Offsets, named
@@ -29,7 +30,6 @@ _MOST_TEMPLATES = 256
 _MOST_KEPT = 65536
 _MOST_PATHS = 4096
 _TRIES = 5  # reads, some 20 ms apart
-BPF_PROG_TYPE_KPROBE = 2  # include/uapi/linux/bpf.h
 _PAGE_MASK = 0xFFF
 _U64 = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -51,10 +51,10 @@ def _mix(value: int, word: int) -> int:
 
 
 class Pythons:
-    """The interpreters that the probes know. `bpf` is the loaded bcc.BPF."""
+    """The interpreters that the probes know. `probes` are the loaded ones."""
 
-    def __init__(self, bpf: Any) -> None:
-        self._bpf = bpf
+    def __init__(self, probes: Probes) -> None:
+        self._probes = probes
         self._layouts: dict[Offsets, int] = {}
         self._known: set[tuple[int, int]] = set()  # binaries with a uprobe: device, inode
         self._uprobes: list[int] = []  # their descriptors
@@ -86,7 +86,7 @@ class Pythons:
             return
         self._known.add(identity)
         self.expected.append(named(image.version) if image.version else "?")
-        templates = self._bpf["templates"]
+        templates = self._probes["templates"]
         template = templates.Leaf(
             image.runtime - image.init,
             image.code_type - image.init,
@@ -98,14 +98,13 @@ class Pythons:
         templates[templates.Key(fingerprint(image))] = template
         try:
             self._place_uprobe(image)
-        except Exception as error:  # bcc raises nothing more precise
+        except OSError as error:
             self.refused = str(error)
 
     def _place_uprobe(self, image: Image) -> None:
-        """By its offset in the file: what bcc's attach_uprobe() wants depends on the ELF type."""
         assert image.init_offset is not None
-        function = self._bpf.load_func(b"on_python_start", BPF_PROG_TYPE_KPROBE)
-        self._uprobes.append(uprobe.attach(function.fd, image.path, image.init_offset))
+        program = self._probes.load("on_python_start", bpf.KPROBE)
+        self._uprobes.append(uprobe.attach(program, image.path, image.init_offset))
 
     def close(self) -> None:
         """Take the uprobes away; each time the kernel waits for all that may be in one, so
@@ -188,7 +187,7 @@ class Pythons:
         """A source file as a living process of that lineage sees it."""
         if machine.pid_namespace() != 0:
             return None  # the table has the kernel's numbers, /proc others
-        for tgid, process in self._bpf["pythons"].items():
+        for tgid, process in self._probes["pythons"].items():
             if process.lineage & 0xFFFFFFFF == lineage:
                 text = read_source(file, f"/proc/{tgid.value}/root")
                 if text is not None:
@@ -209,7 +208,7 @@ class Pythons:
         """The kernel's own number of a followed process; None if it is not followed."""
         if machine.pid_namespace() == 0:
             return pid
-        for tgid, life in self._bpf["lives"].items():
+        for tgid, life in self._probes["lives"].items():
             if life.pid == pid:
                 return int(tgid.value)
         return None
@@ -220,7 +219,7 @@ class Pythons:
         """Whether it was not known before."""
         if tgid is None:
             return False
-        pythons = self._bpf["pythons"]
+        pythons = self._probes["pythons"]
         key = pythons.Key(tgid)
         with suppress(KeyError):
             pythons[key]  # its uprobe was first, or a fork: those know the lineage
@@ -238,7 +237,7 @@ class Pythons:
             int(has_children),
         )
         if has_children:
-            forks = self._bpf["python_forks"]
+            forks = self._probes["python_forks"]
             forks[forks.Key(0)] = forks.Leaf(1)
         return True
 
@@ -249,7 +248,7 @@ class Pythons:
             index = len(self._layouts)
             if index >= _MOST_LAYOUTS:
                 return None
-            table = self._bpf["layouts"]
+            table = self._probes["layouts"]
             table[table.Key(index)] = table.Leaf(*offsets)
             self._layouts[offsets] = index
         return index

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel.hooks import Kernel
+from zombiebpf.kernel.loaded import Probes
 
 # in probes/takeover.h
 _ALL, _CGROUPS, _TAKING = 1, 2, 4
@@ -48,35 +49,35 @@ def programs(kernel: Kernel) -> list[tuple[str, str]]:
     return wanted
 
 
-def take_over(bpf: Any, selection: Selection) -> None:
+def take_over(probes: Probes, selection: Selection) -> None:
     """Follow all that exists and is selected, from now on; it is told by Existing events."""
-    one = bpf["wanted"].Leaf(1)
+    one = probes["wanted"].Leaf(1)
     for pid in selection.pids:
-        bpf["wanted"][bpf["wanted"].Key(pid)] = one
+        probes["wanted"][probes["wanted"].Key(pid)] = one
     for number in selection.cgroups:
-        bpf["wanted_cgroups"][bpf["wanted_cgroups"].Key(number)] = one
+        probes["wanted_cgroups"][probes["wanted_cgroups"].Key(number)] = one
     mode = _ALL * selection.everything | _CGROUPS * bool(selection.cgroups)
-    _set_mode(bpf, mode | _TAKING)
+    _set_mode(probes, mode | _TAKING)
     try:
         for _ in range(_MOST_PASSES):
-            if not _walk(bpf):  # children may precede their parents in the list
+            if not _walk(probes):  # children may precede their parents in the list
                 break
     finally:
-        _set_mode(bpf, mode)
+        _set_mode(probes, mode)
         for function, _ in _WHILE:
-            bpf.detach_raw_tracepoint(function.encode())
-        if not selection.cgroups and _MOVE[0].encode() in bpf.raw_tracepoint_fds:
-            bpf.detach_raw_tracepoint(_MOVE[0].encode())
+            probes.detach(function)
+        if not selection.cgroups:
+            probes.detach(_MOVE[0])
 
 
-def _set_mode(bpf: Any, mode: int) -> None:
-    table = bpf["selection"]
+def _set_mode(probes: Probes, mode: int) -> None:
+    table = probes["selection"]
     table[table.Key(0)] = table.Leaf(mode)
 
 
-def _walk(bpf: Any) -> int:
+def _walk(probes: Probes) -> int:
     """Once over all processes; how many were found that were not followed yet."""
-    table = bpf["tours"]
+    table = probes["tours"]
     table[table.Key(0)] = table.Leaf(0, 0, 0, _ASKED, os.getpid(), 0, 0, 0)
     for _ in range(_MOST_CALLS):
         with suppress(ChildProcessError):  # but do_wait() has been entered: the probe's call

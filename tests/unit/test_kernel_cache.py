@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled probes that are kept: found again whole, and never somebody else's."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.kernel import cache
+from zombiebpf.kernel.bpf import MapShape
+from zombiebpf.kernel.compiled import Compiled, Map, map_references, with_maps
+
+NAME = "0a.probes"
+COMPILED = Compiled(
+    {"lives": Map(MapShape(1, 4, 24, 65536, 0), '"unsigned int"', '["life", []]')},
+    {"on_fork": bytes(range(16))},
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    directory = tmp_path / "cache"
+    monkeypatch.setenv(cache.CACHE, str(directory))
+    return directory
+
+
+def test_what_is_kept_is_found(place: Path) -> None:
+    assert cache.find(NAME) is None
+    cache.keep(NAME, COMPILED)
+    assert cache.find(NAME) == COMPILED
+    assert cache.find("other.probes") is None
+    assert [path.name for path in place.iterdir()] == [NAME]
+    assert (place.stat().st_mode & 0o777, (place / NAME).stat().st_mode & 0o777) == (0o700, 0o600)
+
+
+@pytest.mark.parametrize("mask", [0, 0o077])
+def test_nobody_else_may_write_whatever_the_umask(place: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        cache.keep(NAME, COMPILED)
+    finally:
+        os.umask(before)
+    assert not any(path.stat().st_mode & 0o022 for path in (place, place / NAME))
+    assert cache.find(NAME) == COMPILED
+
+
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_a_directory_that_others_may_write_to(place: Path, mode: int) -> None:
+    cache.keep(NAME, COMPILED)
+    place.chmod(mode)
+    assert cache.find(NAME) is None
+    cache.keep("new.probes", COMPILED)
+    assert [path.name for path in place.iterdir()] == [NAME]
+
+
+def test_a_file_that_others_may_write_to(place: Path) -> None:
+    cache.keep(NAME, COMPILED)
+    (place / NAME).chmod(0o620)
+    assert cache.find(NAME) is None
+    cache.keep(NAME, COMPILED)  # it takes the other's place
+    assert cache.find(NAME) == COMPILED
+
+
+def test_links_are_not_followed(place: Path, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(COMPILED.to_bytes())
+    victim.chmod(0o600)
+    place.mkdir(mode=0o700)
+    (place / NAME).symlink_to(victim)
+    assert cache.find(NAME) is None
+    victim.write_bytes(b"precious")
+    cache.keep(NAME, COMPILED)
+    assert victim.read_bytes() == b"precious"
+    assert not (place / NAME).is_symlink()
+    assert cache.find(NAME) == COMPILED
+
+
+def test_a_link_in_the_place_of_the_directory(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.keep(NAME, COMPILED)
+    (tmp_path / "link").symlink_to(place)
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "link"))
+    assert cache.find(NAME) is None
+    cache.keep("new.probes", COMPILED)
+    assert [path.name for path in place.iterdir()] == [NAME]
+
+
+def test_another_users(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache.keep(NAME, COMPILED)
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    assert cache.find(NAME) is None
+
+
+def test_a_fifo_does_not_keep_anybody_waiting(place: Path) -> None:
+    place.mkdir(mode=0o700)
+    os.mkfifo(place / NAME, 0o600)
+    assert cache.find(NAME) is None
+
+
+def test_damaged_ones_are_none(place: Path) -> None:
+    whole = COMPILED.to_bytes()
+    cache.keep(NAME, COMPILED)
+    changed = [bytes([*whole[:at], whole[at] ^ 1, *whole[at + 1 :]]) for at in range(len(whole))]
+    for damaged in (*changed, *(whole[:size] for size in range(len(whole)))):
+        (place / NAME).write_bytes(damaged)
+        assert cache.find(NAME) is None, damaged
+    (place / NAME).write_bytes(whole)
+    assert cache.find(NAME) == COMPILED
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", '{"maps": {}, "programs": {"a": "*"}}', '"x"'])
+def test_a_right_hash_of_something_else(text: str) -> None:
+    import hashlib
+
+    head, _, _ = COMPILED.to_bytes().partition(b" ")
+    form = COMPILED.to_bytes().split(b"\n")[0].rpartition(b" ")[0]
+    assert form.startswith(head)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with pytest.raises(ValueError, match="damaged"):
+        Compiled.from_bytes(form + b" " + digest.encode() + b"\n" + text.encode())
+
+
+def test_the_oldest_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "_MOST", 3)
+    for number in range(5):
+        cache.keep(f"{number}.probes", COMPILED)
+        os.utime(place / f"{number}.probes", ns=(number, number))
+    cache.keep("5.probes", COMPILED)
+    assert sorted(path.name for path in place.iterdir()) == ["3.probes", "4.probes", "5.probes"]
+
+
+def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(cache.CACHE, "")
+    assert cache.place() is None
+    cache.keep(NAME, COMPILED)
+    assert cache.find(NAME) is None
+    monkeypatch.delenv(cache.CACHE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert cache.place() == str(tmp_path / "zombiebpf")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.place() == str(tmp_path / ".cache/zombiebpf")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert cache.place() == "/var/cache/zombiebpf"
+
+
+def test_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(cache.CACHE, "/proc/self/nowhere")
+    cache.keep(NAME, COMPILED)
+    assert cache.find(NAME) is None
+
+
+def test_what_the_name_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "bcc"
+    package.mkdir()
+    (package / "libbcc.py").write_text("")
+    monkeypatch.setenv("ZOMBIEBPF_BCC", str(tmp_path))
+    names = [cache.name_of("a"), cache.name_of("a"), cache.name_of("b")]
+    (package / "version.py").write_text("__version__ = '0.31.0'")
+    names.append(cache.name_of("a"))
+    monkeypatch.setattr(cache.headers, "kconfig", lambda: "another kernel")
+    names.append(cache.name_of("a"))
+    assert names[0] == names[1]
+    assert len(set(names)) == 4
+    monkeypatch.setenv("ZOMBIEBPF_BCC", "/nowhere")
+    with pytest.raises(ZombiebpfError, match="bcc"):
+        cache.name_of("a")
+
+
+def instruction(operation: int, registers: int, value: int) -> bytes:
+    return bytes([operation, registers, 0, 0]) + value.to_bytes(4, "little")
+
+
+def test_references_to_maps() -> None:
+    plain = instruction(0x18, 0x01, 7) + instruction(0, 0, 0)  # a number: source register 0
+    code = instruction(0x18, 0x11, 7) + instruction(0, 0, 0) + plain + instruction(0x95, 0, 7)
+    assert map_references(code) == {7}
+    assert with_maps(code, {7: 70}) == (
+        instruction(0x18, 0x11, 70) + instruction(0, 0, 0) + plain + instruction(0x95, 0, 7)
+    )
+    assert with_maps(code, {8: 80}) == code
