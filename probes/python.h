@@ -74,6 +74,10 @@ BPF_PERCPU_ARRAY(walks, struct walk, 1);
 BPF_PERCPU_ARRAY(functions, struct zb_py_code, 1);
 BPF_RINGBUF_OUTPUT(pyrecords, PY_RING_PAGES);
 BPF_PROG_ARRAY(stages, 3);
+#if HOOK_RELEASE_TASK
+/* the same programs once more, of the type that a function's probe may call */
+BPF_PROG_ARRAY(function_stages, 3);
+#endif
 /* 1 from the first fork of a Python process on: until then switches are not looked at */
 BPF_ARRAY(python_forks, u32, 1);
 
@@ -145,8 +149,7 @@ static __always_inline void send_stack_of(u64 ns, u64 start_ns, u32 pid,
 }
 
 /* Of the thread that `record` tells of; comes back only where there is no stack to be had. */
-static __always_inline void ask_for_stack(struct bpf_raw_tracepoint_args *ctx,
-					  struct task_struct *task,
+static __always_inline void ask_for_stack(void *ctx, struct task_struct *task,
 					  struct py_process *py, u32 kind,
 					  struct zb_record *record)
 {

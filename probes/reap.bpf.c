@@ -1,48 +1,29 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
  * The reap. release_task() is where a zombie ends, whoever waits and by
- * whichever call. Its __exit_signal() frees the process's sighand_struct at
- * once, in the reaper's context and before wait4() returns: kmem_cache_free
- * with a call site inside release_task() and the address noted at the exit.
+ * whichever call, in the reaper's context and before wait4() returns. Where
+ * functions cannot be hooked: its __exit_signal() frees the process's
+ * sighand_struct at once: kmem_cache_free with a call site inside release_task()
+ * and the address noted at the exit.
  */
 
-static __always_inline void forget(struct death *death, u64 sighand)
+#if HOOK_KMEM_CACHE_FREE || HOOK_RELEASE_TASK
+/* The current thread releases a process, whose entries are gone already. Without
+ * `ctx` its stack is not asked for. */
+static __always_inline void send_reap(void *ctx, struct task_struct *leader,
+				      u64 start_ns, u32 pid)
 {
-	u32 tgid = death->tgid;
-	struct life *life = lives.lookup(&tgid);
-
-	/* the number is free for others by now: only its own entry goes */
-	if (life && life->start_ns == death->start_ns)
-		lives.delete(&tgid);
-	dead.delete(&sighand);
-}
-
-#if HOOK_KMEM_CACHE_FREE
-PROBE(kmem_cache_free)
-{
-	u64 site = ctx->args[0], sighand;
-	struct task_struct *task, *leader, *parent;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	struct task_struct *parent =
+		READ(struct task_struct *, &leader->real_parent);
 	struct zb_record record = {};
-	struct death *death;
 	struct waiting *waiting = 0;
 	struct py_process *py = 0;
-	u32 tid;
-
-	/* every free of the machine comes here: leave first, then look */
-	if (!REAP_CALL_SITE(site))
-		return 0;
-	sighand = ctx->args[1];
-	death = dead.lookup(&sighand);
-	if (!death || death->shared)
-		return 0;
-	task = (struct task_struct *)bpf_get_current_task();
-	leader = (struct task_struct *)death->leader;
-	parent = READ(struct task_struct *, &leader->real_parent);
-	tid = READ(u32, &task->pid);
+	u32 tid = READ(u32, &task->pid);
 
 	record.ns = bpf_ktime_get_ns();
-	record.start_ns = death->start_ns;
-	record.pid = death->pid;
+	record.start_ns = start_ns;
+	record.pid = pid;
 	record.type = ZB_REAP;
 	record.reap.reaper_start_ns = start_of(task);
 	record.reap.reaper_pid = visible_pid(task);
@@ -67,14 +48,14 @@ PROBE(kmem_cache_free)
 		if (waiting &&
 		    (call.number == SYS_WAIT4 || call.number == SYS_WAITID))
 			record.reap.wait_ns = waiting->ns;
-		py = python_of(task);
+		if (ctx)
+			py = python_of(task);
 		if (py)
 			record.reap.flags |= ZB_REAP_STACKED;
 	}
-	forget(death, sighand);
 	send(&record);
 	if (!py)
-		return 0;
+		return;
 	if (record.reap.wait_ns && waiting &&
 	    (waiting->stack_id || waiting->problem)) {
 		/* it has stood in this wait since: its stack is the same */
@@ -82,10 +63,100 @@ PROBE(kmem_cache_free)
 			      record.reap.reaper_tid, ZB_OF_REAP,
 			      waiting->problem, waiting->stack_id,
 			      waiting->selves, 0);
-		return 0;
+		return;
 	}
 	ask_for_stack(ctx, task, py, ZB_OF_REAP, &record);
+}
+#endif
+
+#if HOOK_KMEM_CACHE_FREE
+PROBE(kmem_cache_free)
+{
+	u64 site = ctx->args[0], sighand, start_ns;
+	struct task_struct *leader;
+	struct death *death;
+	struct life *life;
+	u32 tgid, pid;
+
+	/* every free of the machine comes here: leave first, then look */
+	if (!REAP_CALL_SITE(site))
+		return 0;
+	sighand = ctx->args[1];
+	death = dead.lookup(&sighand);
+	if (!death || death->shared)
+		return 0;
+	leader = (struct task_struct *)death->leader;
+	start_ns = death->start_ns;
+	pid = death->pid;
+	tgid = death->tgid;
+	/* the number is free for others by now: only its own entry goes */
+	life = lives.lookup(&tgid);
+	if (life && life->start_ns == start_ns)
+		lives.delete(&tgid);
+	dead.delete(&sighand);
+	send_reap(ctx, leader, start_ns, pid);
 	return 0;
+}
+#endif
+
+/* Its entry in `lives` goes, and what was noted of its sighand, if that was its own. */
+static __always_inline void forget(struct life *life, u32 tgid)
+{
+	u64 sighand = life->sighand;
+	struct death *death = dead.lookup(&sighand);
+
+	lives.delete(&tgid);
+	if (death && (death->tgid == tgid || death->shared))
+		dead.delete(&sighand);
+}
+
+#if HOOK_RELEASE_TASK
+/* Of threads too: a process's end is that of its leader, which is always the last. */
+FUNCTION_PROBE(release_task)
+{
+	struct task_struct *leader = FIRST_ARGUMENT(ctx, release_task);
+	u32 tgid = READ(u32, &leader->tgid), pid;
+	struct life *life;
+	u64 start_ns;
+
+	/* an exec by another thread leaves the old leader as its thread */
+	if (READ(struct task_struct *, &leader->group_leader) != leader)
+		return 0;
+	life = life_of(leader);
+	if (!life || !(life->flags & LIFE_DEAD))
+		return 0;
+	start_ns = life->start_ns;
+	pid = life->pid;
+	forget(life, tgid);
+	send_reap(ctx, leader, start_ns, pid);
+	return 0;
+}
+
+/*
+ * `task`, the last thread, is past exit_notify(), and was not the leader. The
+ * release_task() that released it goes on with the leader, within the same call,
+ * if nobody wants to wait for that; a leader that is released without a call of
+ * its own has lost its sighand and is not forgotten yet.
+ */
+static __always_inline void send_reap_with_thread(struct task_struct *task)
+{
+	struct task_struct *leader =
+		READ(struct task_struct *, &task->group_leader);
+	struct life *life;
+	u32 tgid, pid;
+	u64 start_ns;
+
+	if (leader == task || READ(u32, &leader->exit_state) != EXIT_DEAD ||
+	    READ(u64, &leader->sighand))
+		return;
+	life = life_of(task);
+	if (!life || !(life->flags & LIFE_DEAD))
+		return;
+	tgid = READ(u32, &task->tgid);
+	start_ns = life->start_ns;
+	pid = life->pid;
+	forget(life, tgid);
+	send_reap(0, leader, start_ns, pid);
 }
 #endif
 
@@ -97,8 +168,6 @@ PROBE(sched_process_free)
 	struct task_struct *parent;
 	u32 tgid = READ(u32, &task->tgid);
 	struct life *life;
-	struct death *death;
-	u64 sighand;
 
 	if (READ(u32, &task->pid) != tgid)
 		return 0;
@@ -113,11 +182,7 @@ PROBE(sched_process_free)
 	record.type = ZB_FREED;
 	record.freed.parent_pid = visible_pid(parent);
 	record.freed.code = wait_status(task);
-	sighand = life->sighand;
-	lives.delete(&tgid);
-	death = dead.lookup(&sighand);
-	if (death && (death->tgid == tgid || death->shared))
-		dead.delete(&sighand);
+	forget(life, tgid);
 	send(&record);
 	return 0;
 }

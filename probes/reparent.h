@@ -3,7 +3,9 @@
  * Adoption. forget_original_parent() (kernel/exit.c) gives all children of one
  * dying thread to one adopter, so it is enough to remember some children when
  * the thread begins to exit and to read one's real_parent once it is over:
- * one record a dying thread, however many children.
+ * one record a dying thread, however many children. Where functions can be
+ * hooked, kill_orphaned_pgrp() is called of each child that another process has
+ * just got, under tasklist_lock.
  */
 
 /* Remember up to STASHED children of a thread that begins to exit. */
@@ -71,8 +73,12 @@ static __always_inline struct task_struct *adopter_of(struct task_struct *task,
 	return adopter;
 }
 
-/* The thread's children have been given away: say to whom. */
-static __always_inline void send_reparent(struct task_struct *task, u32 exact)
+/*
+ * The thread's children have been given away: say to whom. `given` is the parent
+ * that one of them was just given, 0: one that was noted is looked at.
+ */
+static __always_inline void send_reparent(struct task_struct *task,
+					  struct task_struct *given, u32 exact)
 {
 	u64 key = (u64)task;
 	u32 tgid, number = 0;
@@ -87,7 +93,7 @@ static __always_inline void send_reparent(struct task_struct *task, u32 exact)
 		return;
 	record.ns = bpf_ktime_get_ns();
 	stash = *found;
-	adopter = adopter_of(task, &stash);
+	adopter = given ? given : adopter_of(task, &stash);
 	stashes.delete(&key);
 	record.type = ZB_REPARENT;
 	record.start_ns = stash.start_ns;

@@ -37,6 +37,7 @@ static long (*read_user)(void *to, u32 size,
 #define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 
 #define PIDTYPE_TGID 1 /* include/linux/pid_types.h */
+#define EXIT_DEAD 0x00000010 /* include/linux/sched.h */
 #define EXIT_ZOMBIE 0x00000020
 #define SIGNAL_GROUP_EXIT 0x00000004 /* include/linux/sched/signal.h */
 

@@ -30,6 +30,8 @@ struct arguments {
 #define USER_SS 0x2b
 
 #define USER_IP(ctx) (((struct entry_regs *)(ctx))->ip)
+#define KPROBE_FIRST(ctx) (((struct entry_regs *)(ctx))->di)
+#define KPROBE_SECOND(ctx) (((struct entry_regs *)(ctx))->si)
 
 struct entry_regs { /* struct pt_regs of arch/x86/include/asm/ptrace.h, an ABI */
 	u64 r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
@@ -72,6 +74,8 @@ static __always_inline struct arguments arguments_of(struct task_struct *task)
 #define PSR_MODE 0x1f
 
 #define USER_IP(ctx) (((struct pt_regs *)(ctx))->pc)
+#define KPROBE_FIRST(ctx) READ(u64, &((struct pt_regs *)(ctx))->regs[0])
+#define KPROBE_SECOND(ctx) READ(u64, &((struct pt_regs *)(ctx))->regs[1])
 
 /* struct pt_regs differs from kernel to kernel, so it is BTF's (layout.py) */
 static __always_inline struct arguments arguments_of(struct task_struct *task)
@@ -105,3 +109,15 @@ static __always_inline struct call call_of(struct task_struct *task)
 	}
 	return call;
 }
+
+/*
+ * A program at the entry of a kernel's function: a kprobe gets the registers as
+ * they are there, fentry the arguments. FENTRY_NAME says which this kernel has.
+ */
+#define FUNCTION_PROBE(name) int on_##name(void *ctx)
+#define FIRST_ARGUMENT(ctx, name)                                              \
+	((struct task_struct *)(FENTRY_##name ? ((u64 *)(ctx))[0]              \
+					      : KPROBE_FIRST(ctx)))
+#define SECOND_ARGUMENT(ctx, name)                                             \
+	((struct task_struct *)(FENTRY_##name ? ((u64 *)(ctx))[1]              \
+					      : KPROBE_SECOND(ctx)))

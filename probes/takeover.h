@@ -7,7 +7,6 @@
 #if SELECTING
 
 #define PF_KTHREAD 0x00200000 /* include/linux/sched.h */
-#define EXIT_DEAD 0x00000010
 #define SELECT_ALL (1 << 0)
 #define SELECT_CGROUPS (1 << 1)
 #define SELECT_TAKING (1 << 2) /* what exists is being taken over */

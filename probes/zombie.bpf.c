@@ -3,8 +3,9 @@
  * The zombie begins in exit_notify(), which is inlined. It tells the parent
  * under tasklist_lock, right after EXIT_ZOMBIE is set: signal_generate with a
  * CLD_EXITED, CLD_KILLED or CLD_DUMPED. No signal is sent when the child's
- * exit_signal is 0 or the parent ignores SIGCHLD: then the dying thread's last
- * sched_switch tells it, late.
+ * exit_signal is 0 or the parent ignores SIGCHLD: then proc_exit_connector(),
+ * which do_exit() calls next, tells it, or else the dying thread's last
+ * sched_switch, late.
  */
 
 #define CLD_EXITED 1 /* include/uapi/asm-generic/siginfo.h */
@@ -57,9 +58,42 @@ PROBE(signal_generate)
 	if (READ(u32, &task->exit_state) == 0)
 		return 0;
 	send_zombie(task, 0);
-	send_reparent(task, ZB_REPARENT_EXACT);
+	send_reparent(task, 0, ZB_REPARENT_EXACT);
 	return 0;
 }
+
+#if HOOK_PROC_EXIT_CONNECTOR
+FUNCTION_PROBE(proc_exit_connector)
+{
+	struct task_struct *task = FIRST_ARGUMENT(ctx, proc_exit_connector);
+
+#if ZOMBIE_AT_PROC_EXIT_CONNECTOR
+	send_zombie(task, ZB_ZOMBIE_LATE);
+#endif
+#if REPARENT_AT_PROC_EXIT_CONNECTOR
+	send_reparent(task, 0, 0);
+#endif
+#if HOOK_RELEASE_TASK
+	send_reap_with_thread(task);
+#endif
+	return 0;
+}
+#endif
+
+#if HOOK_KILL_ORPHANED_PGRP
+/* reparent_leader(): this child's parent is another process from now on. */
+FUNCTION_PROBE(kill_orphaned_pgrp)
+{
+	struct task_struct *child = FIRST_ARGUMENT(ctx, kill_orphaned_pgrp);
+	struct task_struct *father = SECOND_ARGUMENT(ctx, kill_orphaned_pgrp);
+
+	if (father) /* else exit_notify() calls it, of the dying process itself */
+		send_reparent(father,
+			      READ(struct task_struct *, &child->real_parent),
+			      ZB_REPARENT_EXACT);
+	return 0;
+}
+#endif
 
 #if HOOK_SCHED_SWITCH
 PROBE(sched_switch)
@@ -83,8 +117,12 @@ PROBE(sched_switch)
 	}
 	if (state != TASK_DEAD)
 		return 0;
+#if ZOMBIE_AT_SCHED_SWITCH
 	send_zombie(task, ZB_ZOMBIE_LATE);
-	send_reparent(task, 0);
+#endif
+#if REPARENT_AT_SCHED_SWITCH
+	send_reparent(task, 0, 0);
+#endif
 	return 0;
 }
 #endif

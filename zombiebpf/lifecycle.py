@@ -47,7 +47,7 @@ _OF_FORK, _OF_REAP = int(StackKind.FORK), int(StackKind.REAP)
 # A dying thread's last switch may be stamped long after the reap it belongs to.
 GRACE_NS = 1_000_000_000
 
-UNSEEN_ZOMBIE = "no signal told of it, nor the dying thread's last switch before the reap"
+UNSEEN_ZOMBIE = "no signal told of it, nor a later look at the dying thread, before the reap"
 UNSEEN_CALL = "the registers of the reaper's system call could not be read"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
 

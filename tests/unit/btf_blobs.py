@@ -95,7 +95,9 @@ class Blob:
 
 
 def of_structs(
-    structs: Mapping[str, Mapping[str, int]], tracepoints: Optional[Mapping[str, int]] = None
+    structs: Mapping[str, Mapping[str, int]],
+    tracepoints: Optional[Mapping[str, int]] = None,
+    functions: Sequence[str] = (),
 ) -> bytes:
     """Structs whose fields, all u64, lie at the given offsets; a dotted field is nested."""
     blob = Blob()
@@ -111,4 +113,6 @@ def of_structs(
         blob.struct(name, max(fields.values(), default=0) + 8, members)
     for name, arguments in (tracepoints or {}).items():
         blob.tracepoint(name, arguments)
+    for name in functions:
+        blob.add(FUNC, name, blob.prototype(1))
     return blob.bytes()

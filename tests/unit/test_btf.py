@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Callable, Optional
 
 import pytest
-from btf_blobs import CONST, ENUM, FWD, STRUCT, TYPE_TAG, UNION, VOLATILE, Blob
+from btf_blobs import CONST, ENUM, FUNC, FWD, STRUCT, TYPE_TAG, UNION, VOLATILE, Blob
 
 from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError, Field
 from zombiebpf.kernel.layout import STRUCTS, btf_names, from_btf
@@ -134,6 +134,17 @@ def test_arguments_of_tracepoints(btf: Btf) -> None:
     assert btf.tracepoint_arguments("exit") == 2
     assert btf.tracepoint_arguments("odd") is None  # no function
     assert btf.tracepoint_arguments("missing") is None
+
+
+def test_functions_by_their_names() -> None:
+    blob = Blob()
+    blob.integer("int", 4)
+    wanted = blob.add(FUNC, "wanted", blob.prototype(1))
+    blob.struct("a_struct", 4, [("field", 1, 0)])
+    btf = Btf(blob.bytes(), ["wanted", "a_struct", "missing"])
+    assert btf.function("wanted") == wanted
+    assert btf.function("a_struct") is None
+    assert btf.function("missing") is None
 
 
 def test_a_longer_header_is_stepped_over() -> None:

@@ -14,7 +14,17 @@ from btf_blobs import of_structs
 from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.kernel import hooks
 from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.hooks import FACTS, VARIANTS, Kernel, choose, macros, programs
+from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe
+from zombiebpf.kernel.hooks import (
+    FACTS,
+    FUNCTIONS,
+    VARIANTS,
+    Kernel,
+    choose,
+    macros,
+    probes,
+    programs,
+)
 from zombiebpf.kernel.layout import TRACEPOINTS, btf_names
 from zombiebpf.kernel.symbols import Range
 
@@ -29,7 +39,17 @@ ARGUMENTS = {
     "signal_generate": 5,
     "kmem_cache_free": 3,
 }
+# where functions can be hooked, and where not
 BEST = {
+    "fork": "sched_process_fork",
+    "exec": "sched_process_exec",
+    "exit": "sched_process_exit",
+    "zombie": "proc_exit_connector",
+    "reparent": "kill_orphaned_pgrp",
+    "reap": "release_task",
+    "wait": "sched_process_wait",
+}
+ON_TRACEPOINTS = {
     "fork": "sched_process_fork",
     "exec": "sched_process_exec",
     "exit": "sched_process_exit",
@@ -44,11 +64,26 @@ def kernel(
     without: Sequence[str] = (),
     changed: Optional[Mapping[str, int]] = None,
     sites: Sequence[Range] = (),
+    ways: Sequence[str] = (),
+    not_by: Optional[Mapping[str, Sequence[str]]] = None,
 ) -> Kernel:
+    """`ways`: how functions can be hooked; `not_by`: way -> functions that are exceptions."""
+
+    def refusal(way: str, function: str) -> Optional[str]:
+        assert function in FUNCTIONS
+        if way not in ways:
+            return "Operation not permitted"
+        return "No such file or directory" if function in (not_by or {}).get(way, ()) else None
+
     there = {**ARGUMENTS, **(changed or {})}
     for name in without:
         del there[name]
-    return Kernel(Btf(of_structs({}, there), btf_names()), sites, None)
+    btf = Btf(of_structs({}, there, FUNCTIONS), [*btf_names(), *FUNCTIONS])
+    return Kernel(btf, sites, None, refusal)
+
+
+def whole() -> Kernel:
+    return kernel(ways=[FENTRY, KPROBE])
 
 
 def names(choices: Mapping[str, hooks.Choice]) -> dict[str, str]:
@@ -56,10 +91,77 @@ def names(choices: Mapping[str, hooks.Choice]) -> dict[str, str]:
 
 
 def test_a_whole_kernel_gives_the_best_of_all() -> None:
-    choices = choose(kernel(), {})
+    choices = choose(whole(), {})
     assert names(choices) == BEST
     assert choices["reap"].why == "the most exact this kernel offers"
+    assert choices["reap"].hook == "fentry release_task"
+    assert choices["zombie"].hook == (
+        "raw tracepoint signal_generate, else fentry proc_exit_connector"
+    )
     assert choices["fork"].why == "the only one there is"
+    assert choices["fork"].hook == "raw tracepoint sched_process_fork"
+
+
+def test_where_no_function_can_be_hooked_tracepoints_do() -> None:
+    choices = choose(kernel(), {})
+    assert names(choices) == ON_TRACEPOINTS
+    assert choices["reap"].why == (
+        "no fentry of release_task: Operation not permitted; "
+        "no kprobe of release_task: Operation not permitted"
+    )
+    assert probes(kernel(), choices) == []
+    assert {choice.way for choice in choices.values()} == {""}
+
+
+def test_where_there_is_no_fentry_a_kprobe_does() -> None:
+    asked = kernel(ways=[KPROBE])
+    choices = choose(asked, {})
+    assert names(choices) == BEST
+    assert choices["reap"].hook == "kprobe release_task"
+    assert {each.way for each in probes(asked, choices)} == {KPROBE}
+
+
+def test_each_fact_is_asked_for_its_own_functions() -> None:
+    """kill_orphaned_pgrp() is inlined here: the others are not the worse for it."""
+    asked = kernel(
+        ways=[FENTRY, KPROBE],
+        not_by={FENTRY: ["kill_orphaned_pgrp"], KPROBE: ["kill_orphaned_pgrp"]},
+    )
+    choices = choose(asked, {})
+    assert names(choices) == {**BEST, "reparent": "sched_switch"}
+    assert "no kprobe of kill_orphaned_pgrp: No such file" in choices["reparent"].why
+    assert choices["reap"].way == FENTRY
+
+
+def test_a_variant_hooks_all_its_functions_in_one_way() -> None:
+    asked = kernel(ways=[FENTRY, KPROBE], not_by={FENTRY: ["proc_exit_connector"]})
+    choices = choose(asked, {})
+    assert names(choices) == BEST
+    assert {choices[fact].way for fact in ("zombie", "reparent", "reap")} == {KPROBE}
+
+
+@pytest.mark.parametrize("way", [FENTRY, KPROBE])
+def test_the_way_can_be_asked_for(way: str) -> None:
+    choices = choose(whole(), {"reap": f"release_task:{way}"})
+    assert choices["reap"].variant.name == "release_task"
+    assert (choices["reap"].way, choices["reap"].why) == (way, "asked for by --hook")
+
+
+def test_a_function_is_hooked_once() -> None:
+    forced = {"zombie": "proc_exit_connector:kprobe", "reap": "release_task:fentry"}
+    found = probes(whole(), choose(whole(), forced))
+    assert [(each.function, each.way) for each in found] == [
+        ("proc_exit_connector", KPROBE),
+        ("kill_orphaned_pgrp", FENTRY),
+        ("release_task", FENTRY),
+    ]
+
+
+def test_probes_name_the_function_of_btf() -> None:
+    asked = whole()
+    assert asked.btf is not None
+    for each in probes(asked, choose(asked, {})):
+        assert each == Probe(each.function, FENTRY, asked.btf.function(each.function) or -1)
 
 
 @pytest.mark.parametrize(
@@ -71,9 +173,9 @@ def test_a_whole_kernel_gives_the_best_of_all() -> None:
 )
 def test_where_the_best_is_missing_the_next_is_taken(lacks: str, instead: dict[str, str]) -> None:
     choices = choose(kernel([lacks]), {})
-    assert names(choices) == {**BEST, **instead}
+    assert names(choices) == {**ON_TRACEPOINTS, **instead}
     for fact in instead:
-        assert choices[fact].why == f"this kernel lacks {lacks}"
+        assert choices[fact].why.endswith(f"this kernel lacks {lacks}")
 
 
 @pytest.mark.parametrize(
@@ -96,8 +198,9 @@ def test_a_fact_without_any_hook_is_an_error(lacks: str, fact: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.fact}={variant.name}")
 def test_any_hook_can_be_asked_for(variant: hooks.Variant) -> None:
-    choices = choose(kernel(), {variant.fact: variant.name})
-    assert choices[variant.fact] == (variant, "asked for by --hook")
+    choices = choose(whole(), {variant.fact: variant.name})
+    way = FENTRY if variant.functions else ""
+    assert choices[variant.fact] == (variant, "asked for by --hook", way)
     others = {fact: name for fact, name in names(choices).items() if fact != variant.fact}
     assert others == {fact: name for fact, name in BEST.items() if fact != variant.fact}
 
@@ -105,6 +208,32 @@ def test_any_hook_can_be_asked_for(variant: hooks.Variant) -> None:
 def test_a_hook_that_is_asked_for_and_missing_has_no_stand_in() -> None:
     with pytest.raises(ZombiebpfError, match="no tracepoint kmem_cache_free"):
         choose(kernel(["kmem_cache_free"]), {"reap": "kmem_cache_free"})
+
+
+@pytest.mark.parametrize("given", ["release_task", "release_task:kprobe"])
+def test_a_function_that_is_asked_for_and_cannot_be_hooked(given: str) -> None:
+    with pytest.raises(ZombiebpfError) as raised:
+        choose(kernel(), {"reap": given})
+    assert raised.value.exit_code == 70
+    assert raised.value.what.startswith(f"--hook reap={given}: no ")
+    assert "no kprobe of release_task: Operation not permitted" in raised.value.what
+    assert ("fentry" in raised.value.what) == (given == "release_task")
+    assert raised.value.cure
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "cure"),
+    [
+        ("release_task:uprobe", "it is release_task:fentry or release_task:kprobe"),
+        ("release_task:", "it is release_task:fentry or release_task:kprobe"),
+        ("kmem_cache_free:kprobe", "it is kmem_cache_free"),
+    ],
+)
+def test_a_way_that_is_not_known(given: str, cure: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        choose(whole(), {"reap": given})
+    assert str(raised.value) == f"no hook {given!r} for reap ({cure})"
 
 
 def test_a_fact_that_is_not_known() -> None:
@@ -119,7 +248,8 @@ def test_a_hook_that_is_not_known() -> None:
     with pytest.raises(UsageError) as raised:
         choose(kernel(), {"reap": "sched_switch"})
     assert str(raised.value) == (
-        "no hook 'sched_switch' for reap (hooks are kmem_cache_free, sched_process_free)"
+        "no hook 'sched_switch' for reap (hooks are kmem_cache_free, "
+        "release_task, sched_process_free)"
     )
 
 
@@ -133,7 +263,14 @@ def test_without_btf_tracefs_is_asked(tmp_path: Path) -> None:
 
 
 def test_with_nobody_to_ask_the_best_is_tried() -> None:
-    assert names(choose(Kernel(None, [], None), {})) == BEST
+    assert names(choose(Kernel(None, [], None), {})) == ON_TRACEPOINTS
+
+
+def test_without_btf_a_kprobe_needs_none() -> None:
+    asked = Kernel(None, [], None, lambda way, function: None if way == KPROBE else "no BTF")
+    choices = choose(asked, {})
+    assert names(choices) == BEST
+    assert {each.btf_id for each in probes(asked, choices)} == {0}
 
 
 def test_each_tracepoint_is_looked_up_in_btf() -> None:
@@ -148,15 +285,51 @@ def made(asked: Kernel, forced: Optional[Mapping[str, str]] = None) -> dict[str,
     return macros(asked, choose(asked, forced or {}))
 
 
-def test_macros_of_a_whole_kernel() -> None:
+EITHER = {
+    "HOOK_SCHED_SWITCH": "1",
+    "EXIT_HAS_GROUP_DEAD": "1",
+    "EXIT_GROUP_DEAD(ctx)": "(ctx)->args[1]",
+    "SWITCH_HAS_STATE": "1",
+    "REAP_CALL_SITE(site)": "1",
+}
+TRACEPOINTS_ONLY = ("HOOK_KMEM_CACHE_FREE", "ZOMBIE_AT_SCHED_SWITCH", "REPARENT_AT_SCHED_SWITCH")
+FUNCTIONS_ONLY = (
+    "HOOK_RELEASE_TASK",
+    "HOOK_PROC_EXIT_CONNECTOR",
+    "HOOK_KILL_ORPHANED_PGRP",
+    "ZOMBIE_AT_PROC_EXIT_CONNECTOR",
+    "REPARENT_AT_PROC_EXIT_CONNECTOR",
+)
+
+
+def test_macros_of_a_kernel_with_tracepoints_only() -> None:
     assert made(kernel()) == {
-        "HOOK_SCHED_SWITCH": "1",
-        "HOOK_KMEM_CACHE_FREE": "1",
-        "EXIT_HAS_GROUP_DEAD": "1",
-        "EXIT_GROUP_DEAD(ctx)": "(ctx)->args[1]",
-        "SWITCH_HAS_STATE": "1",
-        "REAP_CALL_SITE(site)": "1",
+        **EITHER,
+        **dict.fromkeys(TRACEPOINTS_ONLY, "1"),
+        **dict.fromkeys(FUNCTIONS_ONLY, "0"),
     }
+
+
+@pytest.mark.parametrize(("ways", "fentry"), [([FENTRY, KPROBE], "1"), ([KPROBE], "0")])
+def test_macros_of_a_whole_kernel(ways: list[str], fentry: str) -> None:
+    """sched_switch stays, for the sleeps of Python's threads."""
+    assert made(kernel(ways=ways)) == {
+        **EITHER,
+        **dict.fromkeys(TRACEPOINTS_ONLY, "0"),
+        **dict.fromkeys(FUNCTIONS_ONLY, "1"),
+        **{f"FENTRY_{function}": fentry for function in FUNCTIONS},
+    }
+
+
+def test_the_reap_alone_by_its_function() -> None:
+    """What proc_exit_connector() is hooked for is said of each fact."""
+    forced = {"zombie": "signal_generate", "reparent": "sched_switch"}
+    found = made(whole(), forced)
+    assert found["HOOK_PROC_EXIT_CONNECTOR"] == found["HOOK_RELEASE_TASK"] == "1"
+    for fact in ("ZOMBIE", "REPARENT"):
+        assert found[f"{fact}_AT_PROC_EXIT_CONNECTOR"] == "0"
+    assert found["ZOMBIE_AT_SCHED_SWITCH"] == "0"
+    assert found["REPARENT_AT_SCHED_SWITCH"] == "1"
 
 
 def test_macros_of_an_older_kernel() -> None:

@@ -143,7 +143,7 @@ class FakeBpf:
 @pytest.fixture
 def bpf(monkeypatch: pytest.MonkeyPatch) -> FakeBpf:
     made = FakeBpf()
-    monkeypatch.setattr(room.uprobe, "attach", made.attach)
+    monkeypatch.setattr(room.perf, "attach_uprobe", made.attach)
     monkeypatch.setattr(room.machine, "pid_namespace", lambda: 0)
     return made
 

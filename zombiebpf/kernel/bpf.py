@@ -21,6 +21,7 @@ _PROG_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 15, 17
 PERCPU_TYPES = frozenset({5, 6, 10, 21})  # hash, array, LRU hash, cgroup storage
 
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26  # BPF_PROG_TYPE_...: KPROBE serves uprobes too
+TRACE_FENTRY = 24  # BPF_TRACE_FENTRY
 INSTRUCTION_BYTES = 8
 _NAME_BYTES = 16
 _LOG_BYTES = (4 << 20, 256 << 20)  # tried in turn: a whole log may be long
@@ -120,7 +121,6 @@ class _MapInfo(ctypes.Structure):
         ("value_size", ctypes.c_uint32),
         ("max_entries", ctypes.c_uint32),
         ("map_flags", ctypes.c_uint32),
-        ("name", ctypes.c_char * _NAME_BYTES),
     )
 
 
@@ -130,15 +130,13 @@ def create_map(name: str, shape: MapShape) -> int:
     return _with_memory(_MAP_CREATE, attributes)
 
 
-def map_info(descriptor: int) -> tuple[str, MapShape]:
-    """A map's name, of which the kernel keeps 15 bytes, and its shape."""
+def map_shape(descriptor: int) -> MapShape:
     info = _MapInfo()
     _call(
         _INFO_BY_FD,
         _Asked(fd=descriptor, info_len=ctypes.sizeof(info), info=ctypes.addressof(info)),
     )
-    shape = MapShape(info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
-    return info.name.decode(), shape
+    return MapShape(info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
 
 
 def lookup(descriptor: int, key: ctypes._CData, value: ctypes._CData) -> bool:
@@ -198,6 +196,11 @@ def open_raw_tracepoint(program: int, name: str) -> int:
     """Run the program there until the descriptor is closed."""
     given = ctypes.create_string_buffer(name.encode())
     return _call(_RAW_TRACEPOINT_OPEN, _Tracepoint(ctypes.addressof(given), program))
+
+
+def open_fentry(program: int) -> int:
+    """The same at the function that the program was loaded for."""
+    return _call(_RAW_TRACEPOINT_OPEN, _Tracepoint(prog_fd=program))
 
 
 def _element(descriptor: int, key: Optional[ctypes._CData], value: ctypes._CData) -> _Element:

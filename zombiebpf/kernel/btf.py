@@ -75,7 +75,7 @@ class Field(NamedTuple):
 class Btf:
     """One BTF blob, indexed by the names that are asked for.
 
-    `names` are the structs and typedefs that will be looked up: only these are
+    `names` are the structs, typedefs and functions that will be looked up: only these are
     indexed, which keeps reading 126,000 types at some 50 ms.
     """
 
@@ -96,6 +96,7 @@ class Btf:
         found.pop(-1, None)  # a name that the kernel does not have
         self._structs: dict[str, int] = {}
         self._typedefs: dict[str, int] = {}
+        self._functions: dict[str, int] = {}
         position, end = header + type_at, header + type_at + type_len
         if end > len(data):
             raise BtfError("the types are cut off")
@@ -109,6 +110,8 @@ class Btf:
                     self._structs.setdefault(wanted[name], len(self._at))
                 elif kind == _TYPEDEF:
                     self._typedefs.setdefault(wanted[name], len(self._at))
+                elif kind == _FUNC:
+                    self._functions.setdefault(wanted[name], len(self._at))
             self._at.append(position)
             fixed, each = _TAIL[kind]
             position += 12 + fixed + each * (info & 0xFFFF)
@@ -146,6 +149,10 @@ class Btf:
         type_id = self._structs.get(owner)
         with _damage_told():
             return None if type_id is None else self._size(type_id)
+
+    def function(self, name: str) -> Optional[int]:
+        """The id of a function's type; None if it has none: inlined, or not in this kernel."""
+        return self._functions.get(name)
 
     def tracepoint_arguments(self, name: str) -> Optional[int]:
         """How many arguments a raw tracepoint's programs get (`btf_trace_NAME`)."""

@@ -7,6 +7,7 @@ its change of directories and its environment touch nobody else.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -107,12 +108,26 @@ def _compile(text: str) -> Compiled:
         programs[name.decode()] = module.dump_func(name)
     maps: dict[str, Map] = {}
     numbers: dict[int, int] = {}
-    for descriptor in sorted(set().union(*map(map_references, programs.values()))):
-        name_, shape = bpf.map_info(descriptor)
+    for name, descriptor in _tables(lib, module.module):
         numbers[descriptor] = len(maps)
-        maps[name_] = Map(
-            shape,
-            lib.bpf_table_key_desc(module.module, name_.encode()).decode(),
-            lib.bpf_table_leaf_desc(module.module, name_.encode()).decode(),
+        maps[name.decode()] = Map(
+            bpf.map_shape(descriptor),
+            lib.bpf_table_key_desc(module.module, name).decode(),
+            lib.bpf_table_leaf_desc(module.module, name).decode(),
         )
+    assert numbers.keys() >= set().union(*map(map_references, programs.values()))
     return Compiled(maps, {name: with_maps(code, numbers) for name, code in programs.items()})
+
+
+def _tables(lib: Any, module: int) -> Iterator[tuple[bytes, int]]:
+    """Names and descriptors: functions of libbcc that its Python does not declare."""
+    for function, result in (
+        (lib.bpf_num_tables, ctypes.c_size_t),
+        (lib.bpf_table_name, ctypes.c_char_p),
+        (lib.bpf_table_fd_id, ctypes.c_int),
+    ):
+        function.restype = result
+        function.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    lib.bpf_num_tables.argtypes = [ctypes.c_void_p]
+    for index in range(lib.bpf_num_tables(module)):
+        yield lib.bpf_table_name(module, index), lib.bpf_table_fd_id(module, index)

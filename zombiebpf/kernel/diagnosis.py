@@ -158,13 +158,14 @@ def _hooks(kernel: hooks.Kernel) -> list[Hook]:
         Hook(
             fact,
             choice.variant.name,
-            choice.variant.hook,
+            choice.hook,
             choice.variant.precision,
             choice.why,
             tuple(
                 variant.name
                 for variant in hooks.VARIANTS
                 if variant.fact == fact and variant.name != choice.variant.name
+                if not hooks.ask(kernel, variant)[1]
             ),
         )
         for fact, choice in hooks.choose(kernel, {}).items()

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.kernel.btf import Btf
+from zombiebpf.kernel.functions import FENTRY, WAYS, Probe
 from zombiebpf.kernel.symbols import Range
 
 # The functions whose frees of a sighand_struct are reaps; those that are inlined
@@ -23,10 +24,11 @@ class Variant(NamedTuple):
     """One way to learn one fact."""
 
     fact: str
-    name: str  # as --hook FACT=NAME takes it
+    name: str  # as --hook FACT=NAME takes it; NAME:fentry, NAME:kprobe where there are functions
     tracepoints: Sequence[str]  # all must be there
-    hook: str  # as reports show it
+    hook: str  # as reports show it; {way} is fentry or kprobe
     precision: str
+    functions: Sequence[str] = ()  # of the kernel, all hooked in one of WAYS
 
 
 # For each fact, the best first.
@@ -37,18 +39,30 @@ VARIANTS: Sequence[Variant] = (
             "raw tracepoint sched_process_exec", "exact: the new image is in place"),
     Variant("exit", "sched_process_exit", ["sched_process_exit"],
             "raw tracepoint sched_process_exit of the last thread", "exact: do_exit has begun"),
+    Variant("zombie", "proc_exit_connector", ["signal_generate", "sched_switch"],
+            "raw tracepoint signal_generate, else {way} proc_exit_connector",
+            "exact under tasklist_lock; where no signal is sent a late bound, by what lies between "
+            "two calls in do_exit()", ["proc_exit_connector"]),
     Variant("zombie", "sched_switch", ["signal_generate", "sched_switch"],
             "raw tracepoint signal_generate, else the last sched_switch",
             "exact under tasklist_lock; a late bound where no signal is sent"),
     Variant("zombie", "signal_generate", ["signal_generate"],
             "raw tracepoint signal_generate",
             "exact under tasklist_lock; not seen where no signal is sent"),
+    Variant("reparent", "kill_orphaned_pgrp", ["signal_generate", "sched_switch"],
+            "{way} kill_orphaned_pgrp; to a sibling thread {way} proc_exit_connector",
+            "exact under tasklist_lock; between threads of a process exact adopter, an upper bound",
+            ["kill_orphaned_pgrp", "proc_exit_connector"]),
     Variant("reparent", "sched_switch", ["signal_generate", "sched_switch"],
             "real_parent read at signal_generate, else the last sched_switch",
             "exact adopter; time exact, or an upper bound where marked"),
     Variant("reparent", "signal_generate", ["signal_generate"],
             "real_parent read at signal_generate",
             "adopter not seen where the dying thread sends no signal"),
+    Variant("reap", "release_task", ["sched_process_free"],
+            "{way} release_task",
+            "exact: in the reaper, before its wait returns",
+            ["release_task", "proc_exit_connector"]),
     Variant("reap", "kmem_cache_free", ["kmem_cache_free", "sched_process_free"],
             "raw tracepoint kmem_cache_free in release_task",
             "exact: in the reaper, before its wait returns"),
@@ -60,6 +74,7 @@ VARIANTS: Sequence[Variant] = (
 )  # fmt: skip
 
 FACTS = tuple(dict.fromkeys(variant.fact for variant in VARIANTS))
+FUNCTIONS = tuple(dict.fromkeys(name for variant in VARIANTS for name in variant.functions))
 
 
 class Choice(NamedTuple):
@@ -67,6 +82,16 @@ class Choice(NamedTuple):
 
     variant: Variant
     why: str
+    way: str = ""  # how its functions are hooked
+
+    @property
+    def hook(self) -> str:
+        """As reports show it."""
+        return self.variant.hook.format(way=self.way)
+
+
+def _nothing_can(way: str, function: str) -> Optional[str]:
+    return "not tried"
 
 
 class Kernel(NamedTuple):
@@ -75,6 +100,8 @@ class Kernel(NamedTuple):
     btf: Optional[Btf]
     reap_sites: Sequence[Range]  # empty: the addresses are hidden
     tracefs: Optional[Path]
+    # (way, function) -> why it cannot be hooked so, None: it can
+    refusal: Callable[[str, str], Optional[str]] = _nothing_can
 
     def has_tracepoint(self, name: str) -> bool:
         if self.btf is not None:
@@ -96,49 +123,93 @@ def choose(kernel: Kernel, forced: Mapping[str, str]) -> dict[str, Choice]:
     has no hook on this kernel.
     """
     for fact, name in forced.items():
-        names = [variant.name for variant in VARIANTS if variant.fact == fact]
-        if not names:
-            raise UsageError(f"no fact {fact!r}", f"facts are {', '.join(FACTS)}")
-        if name not in names:
-            raise UsageError(f"no hook {name!r} for {fact}", f"hooks are {', '.join(names)}")
-    chosen: dict[str, Choice] = {}
-    for fact in FACTS:
-        lacking: list[str] = []
-        for variant in VARIANTS:
-            if variant.fact != fact or forced.get(fact, variant.name) != variant.name:
-                continue
-            missing = [name for name in variant.tracepoints if not kernel.has_tracepoint(name)]
-            if not missing:
-                chosen[fact] = Choice(variant, _why(fact, fact in forced, lacking))
+        _require_known(fact, name)
+    return {fact: _best(kernel, fact, forced.get(fact)) for fact in FACTS}
+
+
+def _require_known(fact: str, given: str) -> None:
+    names = {variant.name: variant for variant in VARIANTS if variant.fact == fact}
+    if not names:
+        raise UsageError(f"no fact {fact!r}", f"facts are {', '.join(FACTS)}")
+    name, colon, way = given.partition(":")
+    if name not in names:
+        raise UsageError(f"no hook {given!r} for {fact}", f"hooks are {', '.join(sorted(names))}")
+    if colon and not (names[name].functions and way in WAYS):
+        ways = [f"{name}:{way}" for way in WAYS] if names[name].functions else [name]
+        raise UsageError(f"no hook {given!r} for {fact}", f"it is {' or '.join(ways)}")
+
+
+def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
+    name, _, way = (given or "").partition(":")
+    candidates = [each for each in VARIANTS if each.fact == fact and name in ("", each.name)]
+    obstacles: list[str] = []
+    for variant in candidates:
+        found, obstacle = ask(kernel, variant, [way] if way else WAYS)
+        if not obstacle:
+            return Choice(variant, _why(fact, bool(given), obstacles), found)
+        obstacles.append(obstacle)
+    missing = [each for each in variant.tracepoints if not kernel.has_tracepoint(each)]
+    if missing:
+        raise ZombiebpfError(
+            f"this kernel has no tracepoint {missing[0]}, which tells of every {fact}",
+            "a kernel with CONFIG_TRACEPOINTS and Linux 5.8 or newer has it",
+        )
+    raise ZombiebpfError(
+        f"--hook {fact}={given}: {obstacles[-1]}",
+        f"leave `--hook {fact}=...` out, for the best that this kernel has",
+    )
+
+
+def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = WAYS) -> tuple[str, str]:
+    """How its functions can be hooked, if it has any; and what stands in the way, "" nothing."""
+    missing = [name for name in variant.tracepoints if not kernel.has_tracepoint(name)]
+    if missing:
+        return "", f"this kernel lacks {', '.join(missing)}"
+    if not variant.functions:
+        return "", ""
+    reasons = []
+    for way in ways:
+        for function in variant.functions:
+            refusal = kernel.refusal(way, function)
+            if refusal is not None:
+                reasons.append(f"no {way} of {function}: {refusal}")
                 break
-            lacking += missing
         else:
-            raise ZombiebpfError(
-                f"this kernel has no tracepoint {lacking[0]}, which tells of every {fact}",
-                "a kernel with CONFIG_TRACEPOINTS and Linux 5.8 or newer has it",
-            )
-    return chosen
+            return way, ""
+    return "", "; ".join(reasons)
 
 
-def _why(fact: str, forced: bool, lacking: Sequence[str]) -> str:
+def _why(fact: str, forced: bool, obstacles: Sequence[str]) -> str:
     if forced:
         return "asked for by --hook"
-    if lacking:
-        return f"this kernel lacks {', '.join(lacking)}"
+    if obstacles:
+        return "; ".join(obstacles)
     others = sum(variant.fact == fact for variant in VARIANTS) > 1
     return "the most exact this kernel offers" if others else "the only one there is"
 
 
 def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
     """What the probes are compiled with to have just the chosen hooks."""
-    switch = any(choices[fact].variant.name == "sched_switch" for fact in ("zombie", "reparent"))
+    names = {fact: choice.variant.name for fact, choice in choices.items()}
+    ways = _ways(choices)
     group_dead = kernel.tracepoint_arguments("sched_process_exit") >= 2
+    flags = {
+        "HOOK_SCHED_SWITCH": "sched_switch" in _tracepoints(choices),
+        "HOOK_KMEM_CACHE_FREE": names["reap"] == "kmem_cache_free",
+        "HOOK_RELEASE_TASK": names["reap"] == "release_task",
+        "ZOMBIE_AT_SCHED_SWITCH": names["zombie"] == "sched_switch",
+        "ZOMBIE_AT_PROC_EXIT_CONNECTOR": names["zombie"] == "proc_exit_connector",
+        "REPARENT_AT_SCHED_SWITCH": names["reparent"] == "sched_switch",
+        "REPARENT_AT_PROC_EXIT_CONNECTOR": names["reparent"] == "kill_orphaned_pgrp",
+        "HOOK_PROC_EXIT_CONNECTOR": "proc_exit_connector" in ways,
+        "HOOK_KILL_ORPHANED_PGRP": "kill_orphaned_pgrp" in ways,
+        "EXIT_HAS_GROUP_DEAD": group_dead,
+        "SWITCH_HAS_STATE": kernel.tracepoint_arguments("sched_switch") >= 4,
+        **{f"FENTRY_{function}": way == FENTRY for function, way in ways.items()},
+    }
     return {
-        "HOOK_SCHED_SWITCH": str(int(switch)),
-        "HOOK_KMEM_CACHE_FREE": str(int(choices["reap"].variant.name == "kmem_cache_free")),
-        "EXIT_HAS_GROUP_DEAD": str(int(group_dead)),
+        **{name: str(int(flag)) for name, flag in flags.items()},
         "EXIT_GROUP_DEAD(ctx)": "(ctx)->args[1]" if group_dead else "0",
-        "SWITCH_HAS_STATE": str(int(kernel.tracepoint_arguments("sched_switch") >= 4)),
         "REAP_CALL_SITE(site)": _call_site(kernel.reap_sites),
     }
 
@@ -153,7 +224,7 @@ def _call_site(ranges: Sequence[Range]) -> str:
 
 def programs(choices: Mapping[str, Choice]) -> list[str]:
     """The tracepoints to attach to, in an order that never sees a fork without its end."""
-    used = {name for choice in choices.values() for name in choice.variant.tracepoints}
+    used = _tracepoints(choices)
     used.add("sched_process_free")  # what other hooks miss, it still tells
     order = [
         "sched_process_free",
@@ -166,3 +237,24 @@ def programs(choices: Mapping[str, Choice]) -> list[str]:
         "sched_process_fork",
     ]
     return [name for name in order if name in used]
+
+
+def probes(kernel: Kernel, choices: Mapping[str, Choice]) -> list[Probe]:
+    """The functions to hook."""
+    return [
+        Probe(name, way, (kernel.btf.function(name) or 0) if kernel.btf is not None else 0)
+        for name, way in _ways(choices).items()
+    ]
+
+
+def _tracepoints(choices: Mapping[str, Choice]) -> set[str]:
+    return {name for choice in choices.values() for name in choice.variant.tracepoints}
+
+
+def _ways(choices: Mapping[str, Choice]) -> dict[str, str]:
+    """Function -> how it is hooked: once, whatever number of facts it serves."""
+    ways: dict[str, str] = {}
+    for choice in choices.values():
+        for name in choice.variant.functions:
+            ways.setdefault(name, choice.way)
+    return ways

@@ -12,8 +12,9 @@ from typing import NamedTuple, Optional
 
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
+from zombiebpf.kernel.functions import Trial
 from zombiebpf.kernel.headers import kernel_version
-from zombiebpf.kernel.hooks import REAP_FUNCTIONS, Kernel
+from zombiebpf.kernel.hooks import FUNCTIONS, REAP_FUNCTIONS, Kernel
 from zombiebpf.kernel.layout import btf_names
 from zombiebpf.kernel.symbols import find_functions
 
@@ -90,7 +91,7 @@ class BtfState(NamedTuple):
 
 def read_btf() -> BtfState:
     try:
-        return BtfState(Btf.of_kernel(btf_names()), None)
+        return BtfState(Btf.of_kernel([*btf_names(), *FUNCTIONS]), None)
     except OSError as error:
         return BtfState(None, f"{VMLINUX}: {error.strerror}")
     except BtfError as error:
@@ -107,7 +108,7 @@ def header_directory() -> Optional[str]:
 
 
 def ask_kernel(btf: Optional[Btf]) -> Kernel:
-    return Kernel(btf, find_functions(REAP_FUNCTIONS), tracefs())
+    return Kernel(btf, find_functions(REAP_FUNCTIONS), tracefs(), Trial(btf).refusal)
 
 
 def own_cgroup() -> Optional[int]:

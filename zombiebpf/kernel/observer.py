@@ -11,7 +11,7 @@ from typing import Optional
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.events import ARGV_BYTES, Event
-from zombiebpf.kernel import hooks, layout, machine, program, takeover
+from zombiebpf.kernel import functions, hooks, layout, machine, program, takeover
 from zombiebpf.kernel.activity import Doing, look_at
 from zombiebpf.kernel.loaded import Probes
 from zombiebpf.kernel.pythons import Newcomers, Pythons
@@ -50,6 +50,7 @@ class Observer:
         self._waits = waits
         self._forced = forced or {}
         self._loaded: Optional[Probes] = None
+        self._functions: list[int] = []
         self._ring: Optional[Ring] = None
         self._texts: Optional[TextRing] = None
         self._pythons: Optional[Pythons] = None  # while its uprobes are there
@@ -60,8 +61,8 @@ class Observer:
     def __enter__(self) -> Observer:
         from zombiebpf.kernel.selfcheck import prove
 
-        self.attach()
         try:
+            self.attach()
             self.wait_call_seen = prove(self)
         except BaseException:
             self.close()
@@ -109,6 +110,7 @@ class Observer:
             hooks.programs(self.choices),
             takeover.programs(kernel) if self._selecting else (),
         )
+        self._functions = program.attach_functions(self._probes, hooks.probes(kernel, self.choices))
         self._ring = Ring(self._probes["events"].map_fd, RING_PAGES, RECORD_BYTES)
         self._texts = TextRing(self._probes["pyrecords"].map_fd, PY_RING_PAGES)
         self._pythons = self.pythons = Pythons(self._probes)
@@ -191,7 +193,7 @@ class Observer:
     @property
     def hooks(self) -> dict[str, str]:
         """Fact -> the hook it is taken from, for reports."""
-        return {fact: choice.variant.hook for fact, choice in self.choices.items()}
+        return {fact: choice.hook for fact, choice in self.choices.items()}
 
     @property
     def precision(self) -> dict[str, str]:
@@ -208,6 +210,8 @@ class Observer:
         if self._pythons is not None:
             self._pythons.close()
             self._pythons = None
+        functions.close(self._functions)
+        self._functions = []
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Optional
 
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import bpf, cache
+from zombiebpf.kernel import bpf, cache, functions
 from zombiebpf.kernel.compiled import Compiled
 from zombiebpf.kernel.compiler import CompileError, compile_probes
 from zombiebpf.kernel.layout import Layout
@@ -30,8 +30,8 @@ SOURCES = (
     "fork.bpf.c",
     "exec.bpf.c",
     "exit.bpf.c",
-    "zombie.bpf.c",
     "reap.bpf.c",
+    "zombie.bpf.c",
     "wait.bpf.c",
     "python_stack.bpf.c",
     "python_send.bpf.c",
@@ -124,6 +124,19 @@ def _load(probes: Probes, function: str, name: str) -> int:
         return probes.load(function, bpf.RAW_TRACEPOINT)
     except bpf.ProgramError as error:
         raise _load_error(name, error.strerror or str(error), error.log) from None
+
+
+def attach_functions(probes: Probes, wanted: Sequence[functions.Probe]) -> list[int]:
+    """Hook functions of the kernel, beside what load() has attached; for functions.close()."""
+    opened: list[int] = []
+    for probe in wanted:
+        try:
+            opened += functions.attach(probes, probe, STAGES)
+        except OSError as error:
+            functions.close(opened)
+            log = error.log if isinstance(error, bpf.ProgramError) else ""
+            raise _load_error(probe.function, error.strerror or str(error), log) from None
+    return opened
 
 
 def _load_stages(probes: Probes) -> None:

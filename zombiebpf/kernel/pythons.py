@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Callable, Optional
 
 from zombiebpf.events import Event, Text, TextKind
-from zombiebpf.kernel import bpf, machine, uprobe
+from zombiebpf.kernel import bpf, machine, perf
 from zombiebpf.kernel.loaded import Probes
 from zombiebpf.python.image import Image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
@@ -104,7 +104,7 @@ class Pythons:
     def _place_uprobe(self, image: Image) -> None:
         assert image.init_offset is not None
         program = self._probes.load("on_python_start", bpf.KPROBE)
-        self._uprobes.append(uprobe.attach(program, image.path, image.init_offset))
+        self._uprobes.append(perf.attach_uprobe(program, image.path, image.init_offset))
 
     def close(self) -> None:
         """Take the uprobes away; each time the kernel waits for all that may be in one, so

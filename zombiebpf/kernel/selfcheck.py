@@ -8,20 +8,18 @@ otherwise is silent, cannot pass.
 
 from __future__ import annotations
 
-import _thread
 import ctypes
 import os
-import platform
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.events import Event
-from zombiebpf.kernel import machine
+from zombiebpf.kernel import machine, trials
 from zombiebpf.kernel.calls import syscall_names
 from zombiebpf.life import AdopterKind, Life, ReapedBy
 from zombiebpf.lifecycle import Lifecycle
@@ -43,16 +41,12 @@ _CURE = (
 )
 
 
-# of the two processes whose wait status does not come from exit_group() alone
-_LONE_STATUS, _GROUP_STATUS = 41, 42
-_SYS_EXIT = {"x86_64": 60, "aarch64": 93}  # ends one thread
-
-
 class _Truth(NamedTuple):
     """What this process knows itself of the trial."""
 
     pid: int
     statuses: Mapping[int, int]  # of further processes: PID -> exit status
+    silent: Mapping[int, int]  # of one whose end no signal tells of
     fork: tuple[int, int]  # CLOCK_MONOTONIC before and after, ns
     zombie: tuple[int, int]
     reap: tuple[int, int]
@@ -67,7 +61,7 @@ def prove(observer: Observer) -> bool:
     """
     with _subreaper():
         truth = _trial(observer)
-    lives = _collect(observer)
+    lives = _collect(observer, truth)
     wrong = [each for each in _compare(observer.choices_names(), truth, lives) if each]
     if wrong:
         raise ZombiebpfError(f"the probes do not tell the truth here: {wrong[0]}", _CURE)
@@ -91,7 +85,9 @@ def _trial(observer: Observer) -> _Truth:
                 ],
             )
             after = time.monotonic_ns()
-            statuses = _odd_exits()
+            statuses = trials.odd_exits()
+            by_function = any(choice.way for choice in observer.choices.values())
+            silent = trials.silent_exit(reading, writing) if by_function else {}
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         dead = time.monotonic_ns()
         ticks = _start_ticks(pid)
@@ -103,45 +99,23 @@ def _trial(observer: Observer) -> _Truth:
         os.close(reading)
     assert os.waitstatus_to_exitcode(status) == _STATUS
     return _Truth(
-        pid, statuses, (before, after), (before, dead), (reap, reaped), ticks, ("wait4", 0)
+        pid, statuses, silent, (before, after), (before, dead), (reap, reaped), ticks, ("wait4", 0)
     )
 
 
-def _odd_exits() -> dict[int, int]:
-    """Processes that end otherwise than by exit_group() of a single thread."""
-    number = _SYS_EXIT.get(platform.machine())
-    if number is None:
-        return {}
-    libc = ctypes.CDLL(None)
-    statuses = {}
-    for thread, status in (False, _LONE_STATUS), (True, _GROUP_STATUS):
-        pid = os.fork()
-        if pid == 0:
-            if thread:
-                _thread.start_new_thread(_end_after_leader, (status,))
-            libc.syscall(number, _LONE_STATUS)  # this thread's end, without exit_group()
-            os._exit(1)
-        os.waitpid(pid, 0)
-        statuses[pid] = status
-    return statuses
-
-
-def _end_after_leader(status: int) -> None:
-    leader = os.getpid()
-    while Path(f"/proc/self/task/{leader}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-        os.sched_yield()
-    os._exit(status)
-
-
-def _collect(observer: Observer) -> dict[int, Life]:
-    """The lives of both processes; the orphan, now ours, is reaped here."""
+def _collect(observer: Observer, truth: _Truth) -> dict[int, Life]:
+    """The lives of all; orphans, now ours, and a zombie that was left are reaped here."""
     lifecycle = Lifecycle(syscall_names(), cgroup_path=str, grace_ns=0)
     lives: list[Life] = []
     deadline = time.monotonic() + _PATIENCE_S
     events: list[Event] = observer.read()
     lives += lifecycle.feed(events)
-    for orphan in _own_children(lifecycle):
-        os.waitpid(orphan, 0)
+    awaited = set(truth.silent) if observer.choices_names()["zombie"] != "signal_generate" else ()
+    while awaited and not _zombies(lifecycle, awaited) and time.monotonic() < deadline:
+        lives += lifecycle.feed(observer.read())
+        time.sleep(0.001)  # a late hook's: it may come after the wait that could reap it
+    for child in _own_children(lifecycle):
+        os.waitpid(child, trials.WALL)
     while True:
         batch = observer.read()
         lives += lifecycle.feed(batch)
@@ -151,6 +125,12 @@ def _collect(observer: Observer) -> dict[int, Life]:
             time.sleep(0.001)  # only a late hook comes here
     lives += lifecycle.finish()
     return {life.pid: life for life in lives}
+
+
+def _zombies(lifecycle: Lifecycle, pids: Collection[int]) -> bool:
+    """Whether all of `pids` have been seen to be zombies."""
+    seen = {life.pid for life in lifecycle.unfinished if life.zombie_ns is not None}
+    return seen.issuperset(pids)
 
 
 def _own_children(lifecycle: Lifecycle) -> list[int]:
@@ -195,25 +175,49 @@ def _compare(hooks: Mapping[str, str], truth: _Truth, lives: Mapping[int, Life])
     for pid, status in truth.statuses.items():
         yield _equal("exit status", lives[pid].exit_status if pid in lives else None, status)
     yield from _compare_reap(hooks, truth, life, (me, tid))
+    yield from _compare_silent(hooks, truth, lives)
+    parents = [truth.pid, *truth.silent]
     orphans = [
-        other for pid, other in lives.items() if pid != truth.pid and pid not in truth.statuses
+        other for pid, other in lives.items() if pid not in parents and pid not in truth.statuses
     ]
-    yield _equal("number of orphans", len(orphans), 1)
+    yield _equal("number of orphans", len(orphans), len(parents))
     for orphan in orphans:
-        yield _equal("orphan's forker", orphan.forker and orphan.forker.pid, truth.pid)
+        forker = orphan.forker.pid if orphan.forker else 0
+        yield _equal("an orphan's forker is known", forker in parents, True)
+        if forker in truth.silent and hooks["reparent"] == "signal_generate":
+            continue  # nothing tells of it
         yield _equal(
             "orphan's adoption",
             [(each.from_.pid, each.to.pid, each.kind) for each in orphan.reparents],
-            [(truth.pid, me, AdopterKind.INIT if me == 1 else AdopterKind.SUBREAPER)],
+            [(forker, me, AdopterKind.INIT if me == 1 else AdopterKind.SUBREAPER)],
         )
-        if hooks["reap"] == "kmem_cache_free":
+        if hooks["reparent"] == "kill_orphaned_pgrp":
+            yield _equal("adoption exact", [each.exact for each in orphan.reparents], [True])
+        if hooks["reap"] != "sched_process_free":
             yield _equal("who reaped the orphan", orphan.reaped_by, ReapedBy.ADOPTER)
+
+
+def _compare_silent(
+    hooks: Mapping[str, str], truth: _Truth, lives: Mapping[int, Life]
+) -> Iterator[str]:
+    """Where no signal is sent, what comes next tells, and says that it is late."""
+    for pid, status in truth.silent.items():
+        life = lives.get(pid)
+        if life is None:
+            yield f"the clone of PID {pid} was not seen"
+            return
+        yield _equal("silent exit's status", life.exit_status, status)
+        if hooks["zombie"] != "signal_generate":
+            yield _equal("silent zombie seen", life.zombie_ns is not None, True)
+            yield _equal("silent zombie exact", life.zombie_exact, False)
+        if hooks["reap"] != "sched_process_free":
+            yield _equal("silent zombie reaped by", life.reaped_by, ReapedBy.PARENT)
 
 
 def _compare_reap(
     hooks: Mapping[str, str], truth: _Truth, life: Life, me: tuple[int, int]
 ) -> Iterator[str]:
-    if hooks["reap"] != "kmem_cache_free":
+    if hooks["reap"] == "sched_process_free":
         if life.reap_ns is None or life.reap_ns < truth.reap[0]:
             yield f"the release at {life.reap_ns} came before the wait at {truth.reap[0]}"
         return

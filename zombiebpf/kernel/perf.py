@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A BPF program at an instruction of a binary: perf_event_open(2), without bcc.
+"""A BPF program at an instruction, of a binary or of the kernel: perf_event_open(2), without bcc.
 
-bcc's bpf_attach_uprobe() falls back to tracefs where the kernel refuses, leaves its entry in
-uprobe_events when that fails too, writes to the user's terminal, and cannot detach where tracefs
+bcc's own functions fall back to tracefs where the kernel refuses, leave their entry in
+uprobe_events when that fails too, write to the user's terminal, and cannot detach where tracefs
 is not mounted.
 """
 
@@ -14,7 +14,7 @@ import os
 import platform
 from pathlib import Path
 
-_TYPE = Path("/sys/bus/event_source/devices/uprobe/type")  # Linux 4.17: commit 33ea4b24277b
+_KIND = "/sys/bus/event_source/devices/{}/type"  # Linux 4.17: commits e12f03d7031a, 33ea4b24277b
 _SYSCALLS = {"x86_64": 298, "aarch64": 241}  # perf_event_open
 _FD_CLOEXEC = 8  # PERF_FLAG_FD_CLOEXEC, include/uapi/linux/perf_event.h
 _SET_BPF = 0x40042408  # PERF_EVENT_IOC_SET_BPF
@@ -34,39 +34,53 @@ class _Attributes(ctypes.Structure):
         ("flags", ctypes.c_uint64),
         ("wakeup_events", ctypes.c_uint32),
         ("bp_type", ctypes.c_uint32),
-        ("uprobe_path", ctypes.c_uint64),  # config1
+        ("name", ctypes.c_uint64),  # config1: a uprobe's path, a kprobe's function
         ("probe_offset", ctypes.c_uint64),  # config2
     )
 
 
-def attach(program: int, path: str, offset: int) -> int:
+def attach_uprobe(program: int, path: str, offset: int) -> int:
     """Run the BPF program (a descriptor, type kprobe) where a process executes the instruction
     `offset` bytes into the file. The result is a descriptor: closing it detaches.
 
     OSError with the kernel's reason: EACCES where it wants CAP_SYS_ADMIN for that (since commit
     ba677dbe77af, "perf: Revert to requiring CAP_SYS_ADMIN for uprobes").
     """
-    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _run(program, open_event("uprobe", path, offset))
+
+
+def attach_kprobe(program: int, function: str) -> int:
+    """The same where the kernel enters one of its functions."""
+    return _run(program, open_event("kprobe", function, 0))
+
+
+def open_event(kind: str, name: str, offset: int) -> int:
+    """A descriptor of the event, with no program yet. OSError with the kernel's reason."""
+    given = ctypes.create_string_buffer(os.fsencode(name))
     attributes = _Attributes(
-        type=int(_TYPE.read_text()),
+        type=int(Path(_KIND.format(kind)).read_text()),
         size=ctypes.sizeof(_Attributes),
         sample_period=1,
         wakeup_events=1,
-        uprobe_path=ctypes.addressof(name),
+        name=ctypes.addressof(given),
         probe_offset=offset,
     )
     libc = ctypes.CDLL(None, use_errno=True)
     number = _SYSCALLS.get(platform.machine())
     if number is None:
-        raise OSError(f"uprobes of {platform.machine()} are not known here")
-    # any process (-1), and though it names CPU 0, a program at a uprobe runs on all
+        raise OSError(f"{kind}s of {platform.machine()} are not known here")
+    # any process (-1), and though it names CPU 0, a program at an instruction runs on all
     event: int = libc.syscall(
         ctypes.c_long(number), ctypes.byref(attributes), *map(ctypes.c_long, (-1, 0, -1)),
         ctypes.c_ulong(_FD_CLOEXEC),
     )  # fmt: skip
     if event < 0:
         error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error), path)
+        raise OSError(error, os.strerror(error), name)
+    return event
+
+
+def _run(program: int, event: int) -> int:
     try:
         fcntl.ioctl(event, _SET_BPF, program)
         fcntl.ioctl(event, _ENABLE, 0)

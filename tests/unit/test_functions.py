@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a function of the kernel can be hooked is tried; what is loaded there, and undone."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Mapping
+from typing import Any, Callable, Optional
+
+import pytest
+from btf_blobs import of_structs
+
+from zombiebpf.kernel import bpf, functions, perf
+from zombiebpf.kernel.bpf import ProgramError
+from zombiebpf.kernel.btf import Btf
+from zombiebpf.kernel.compiled import with_maps
+from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe, Trial
+
+FUNCTION = "release_task"
+
+
+class FakeKernel:
+    """bpf(2) and perf_event_open(2): what they are asked for, descriptors that are still open."""
+
+    def __init__(self) -> None:
+        self.fails: dict[str, OSError] = {}
+        self.calls: list[tuple[Any, ...]] = []
+        self.open: set[int] = set()
+        self._next = 100
+
+    def _descriptor(self, call: str, *arguments: object) -> int:
+        self.calls.append((call, *arguments))
+        if call in self.fails:
+            raise self.fails[call]
+        self._next += 1
+        self.open.add(self._next)
+        return self._next
+
+    def load(self, name: str, kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
+        assert attach_type == (24 if kind == 26 else 0)
+        return self._descriptor("load", code, name, kind, btf_id)
+
+    def open_program(self, program: int) -> int:
+        assert program in self.open
+        return self._descriptor("open", program)
+
+    def open_event(self, kind: str, name: str, offset: int) -> int:
+        return self._descriptor("event", kind, name, offset)
+
+    def attach_kprobe(self, program: int, function: str) -> int:
+        assert program in self.open
+        return self._descriptor("kprobe", program, function)
+
+    def close(self, descriptor: int) -> None:
+        self.open.remove(descriptor)
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    fake = FakeKernel()
+    monkeypatch.setattr(bpf, "load_program", fake.load)
+    monkeypatch.setattr(bpf, "open_fentry", fake.open_program)
+    monkeypatch.setattr(perf, "open_event", fake.open_event)
+    monkeypatch.setattr(perf, "attach_kprobe", fake.attach_kprobe)
+    monkeypatch.setattr(os, "close", fake.close)
+    return fake
+
+
+def btf(*names: str) -> Btf:
+    return Btf(of_structs({}, {}, names), names)
+
+
+def told(number: int, name: Optional[str] = None) -> OSError:
+    return OSError(number, os.strerror(number), *([name] if name else []))
+
+
+def test_each_way_is_tried_once_and_nothing_of_it_stays(kernel: FakeKernel) -> None:
+    trial = Trial(btf("another", FUNCTION))
+    for _ in range(2):
+        assert trial.refusal(FENTRY, FUNCTION) is None
+        assert trial.refusal(KPROBE, FUNCTION) is None
+    assert [call[0] for call in kernel.calls] == ["load", "open", "event"]
+    load, _, event = kernel.calls
+    assert load[2:] == (FUNCTION, 26, btf("another", FUNCTION).function(FUNCTION))
+    assert event[1:] == ("kprobe", FUNCTION, 0)
+    assert kernel.open == set()
+
+
+@pytest.mark.parametrize(
+    ("call", "way", "error", "why"),
+    [
+        ("load", FENTRY, ProgramError(errno.EPERM, ""), "Operation not permitted"),
+        ("open", FENTRY, told(errno.EBUSY), "Device or resource busy"),
+        ("event", KPROBE, told(errno.EACCES, FUNCTION), "Permission denied"),
+        ("event", KPROBE, told(errno.ENOENT, FUNCTION), "no such function"),
+        ("event", KPROBE, told(errno.ENOENT, "/sys/.../type"), "this kernel has none"),
+    ],
+)
+def test_a_refusal_says_why(
+    kernel: FakeKernel, call: str, way: str, error: OSError, why: str
+) -> None:
+    kernel.fails[call] = error
+    assert Trial(btf(FUNCTION)).refusal(way, FUNCTION) == why
+    assert kernel.open == set()
+
+
+@pytest.mark.parametrize("there", [btf("another"), None])
+def test_fentry_needs_the_function_in_btf(kernel: FakeKernel, there: Optional[Btf]) -> None:
+    assert "BTF" in (Trial(there).refusal(FENTRY, FUNCTION) or "")
+    assert Trial(there).refusal(KPROBE, FUNCTION) is None
+    assert [call[0] for call in kernel.calls] == ["event"]
+
+
+def load_map(register: int, descriptor: int, source: int = 1) -> bytes:
+    """Two instructions' places: lddw register, map."""
+    return struct.pack("<BBhi", 0x18, source << 4 | register, 0, descriptor) + bytes(8)
+
+
+class Table(dict[int, int]):
+    """A map."""
+
+    Key = Leaf = int
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self.map_fd = descriptor
+
+
+class Loaded:
+    """The probes: each program loads the map `stages` and another, and a number that is no map."""
+
+    def __init__(self) -> None:
+        self.tables = {"stages": Table(7), "function_stages": Table(8)}
+
+    def __getitem__(self, name: str) -> Table:
+        return self.tables[name]
+
+    def code(self, name: str, others: Mapping[int, int]) -> bytes:
+        return with_maps(load_map(1, 7) + load_map(2, 9) + load_map(3, 7, source=0), others)
+
+
+def maps(code: bytes) -> list[int]:
+    return [struct.unpack_from("<BBhi", code, at)[3] for at in range(0, len(code), 16)]
+
+
+@pytest.mark.parametrize(("way", "kind"), [(FENTRY, 26), (KPROBE, 2)])
+def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str, kind: int) -> None:
+    probes = Loaded()
+    number = 5 if way == FENTRY else 0
+    opened = functions.attach(probes, Probe(FUNCTION, way, 5), ["first", "second"])
+    loads = [call for call in kernel.calls if call[0] == "load"]
+    assert [load[2:] for load in loads] == [
+        ("first", kind, number), ("second", kind, number), (f"on_{FUNCTION}", kind, number),
+    ]  # fmt: skip
+    for load in loads:
+        assert maps(load[1]) == [8, 9, 7]
+    assert probes["function_stages"] == {0: opened[0], 1: opened[1]}
+    assert kernel.open == set(opened)
+    functions.close(opened)
+    assert kernel.open == set()
+
+
+def test_others_have_their_own_maps_and_no_stages(kernel: FakeKernel) -> None:
+    (opened,) = functions.attach(Loaded(), Probe("proc_exit_connector", KPROBE, 0), ["first"])
+    load, kprobe = kernel.calls
+    assert load[2:] == ("on_proc_exit_connector", 2, 0)
+    assert maps(load[1]) == [7, 9, 7]
+    assert kprobe == ("kprobe", opened - 1, "proc_exit_connector")
+    assert kernel.open == {opened}
+
+
+@pytest.mark.parametrize(("way", "call"), [(FENTRY, "open"), (KPROBE, "kprobe"), (FENTRY, "load")])
+def test_what_was_opened_before_a_failure_is_closed(
+    kernel: FakeKernel, way: str, call: str
+) -> None:
+    kernel.fails[call] = told(errno.EPERM)
+    with pytest.raises(OSError, match="not permitted"):
+        functions.attach(Loaded(), Probe(FUNCTION, way, 5), ["first"])
+    assert kernel.open == set()
+
+
+def attach_functions(probes: list[Probe]) -> Callable[[], object]:
+    from zombiebpf.kernel import program
+
+    return lambda: program.attach_functions(Loaded(), probes)
+
+
+def test_a_failure_is_one_line_and_closes_the_others(kernel: FakeKernel) -> None:
+    from zombiebpf.errors import PrivilegeError, ZombiebpfError
+
+    kernel.fails["kprobe"] = told(errno.EPERM)
+    attach = attach_functions([Probe(FUNCTION, FENTRY, 5), Probe("proc_exit_connector", KPROBE, 0)])
+    with pytest.raises(PrivilegeError, match="the probe of proc_exit_connector: Operation not"):
+        attach()
+    assert kernel.open == set()
+    log = "0: R1=ctx()\ninvalid access to memory\nprocessed 3 insns (limit 1000000)\n"
+    kernel.fails["load"] = ProgramError(errno.EACCES, log)
+    with pytest.raises(ZombiebpfError, match="refuses the probe of release_task: invalid access"):
+        attach()

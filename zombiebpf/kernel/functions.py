@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""BPF programs at the entry of the kernel's own functions: by fentry, else by a kprobe.
+
+Whether a function can be hooked is asked before anything is compiled.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple, Optional
+
+from zombiebpf.kernel import bpf, perf
+from zombiebpf.kernel.btf import Btf
+from zombiebpf.kernel.loaded import Probes
+
+FENTRY, KPROBE = "fentry", "kprobe"
+WAYS = (FENTRY, KPROBE)  # the cheaper first
+
+_INSTRUCTION = struct.Struct("<BBhi")
+_NOTHING = _INSTRUCTION.pack(0xB7, 0, 0, 0) + _INSTRUCTION.pack(0x95, 0, 0, 0)  # return 0
+
+
+class Probe(NamedTuple):
+    """One function to be hooked; on_NAME is its program."""
+
+    function: str
+    way: str
+    btf_id: int  # for fentry
+
+
+class Trial:
+    """Whether this kernel lets a function be hooked: each way is tried once, with a program that
+    does nothing."""
+
+    def __init__(self, btf: Optional[Btf]) -> None:
+        self._btf = btf
+        self._known: dict[tuple[str, str], Optional[str]] = {}
+
+    def refusal(self, way: str, function: str) -> Optional[str]:
+        """Why `function` cannot be hooked by `way`; None: it can."""
+        key = way, function
+        if key not in self._known:
+            try:
+                self._known[key] = self._try(way, function)
+            except OSError as error:
+                self._known[key] = error.strerror or str(error)
+        return self._known[key]
+
+    def _try(self, way: str, function: str) -> Optional[str]:
+        if way == KPROBE:
+            try:
+                os.close(perf.open_event("kprobe", function, 0))
+            except FileNotFoundError as error:
+                # without a number: the PMU is not there, else the function is not
+                return "this kernel has none" if error.filename != function else "no such function"
+            return None
+        if self._btf is None:
+            return "this kernel has no BTF"
+        number = self._btf.function(function)
+        if number is None:
+            return "the function is not in this kernel's BTF"
+        program = bpf.load_program(function, bpf.TRACING, _NOTHING, bpf.TRACE_FENTRY, number)
+        try:
+            os.close(bpf.open_fentry(program))
+        finally:
+            os.close(program)
+        return None
+
+
+def attach(probes: Probes, probe: Probe, stages: Sequence[str]) -> list[int]:
+    """Load on_NAME and have it run there. The result are descriptors: closing them detaches.
+
+    `stages` are the programs that the one of release_task calls, for stacks; these are loaded once
+    more, as a program can call those of its own type only (kernel/bpf/core.c,
+    bpf_prog_map_compatible()). OSError, bpf.ProgramError with the kernel's reason.
+    """
+    opened: list[int] = []
+    other: dict[int, int] = {}
+    try:
+        if probe.function == "release_task":
+            table = probes["function_stages"]
+            other[probes["stages"].map_fd] = table.map_fd
+            for number, name in enumerate(stages):
+                opened.append(_load(probes, name, probe, other))
+                table[table.Key(number)] = table.Leaf(opened[-1])
+        program = _load(probes, f"on_{probe.function}", probe, other)
+        try:
+            if probe.way == FENTRY:
+                opened.append(bpf.open_fentry(program))
+            else:
+                opened.append(perf.attach_kprobe(program, probe.function))
+        finally:
+            os.close(program)
+    except BaseException:
+        close(opened)
+        raise
+    return opened
+
+
+def close(descriptors: Sequence[int]) -> None:
+    """Detach."""
+    for each in descriptors:
+        with suppress(OSError):
+            os.close(each)
+
+
+def _load(probes: Probes, name: str, probe: Probe, other: Mapping[int, int]) -> int:
+    code = probes.code(name, other)
+    if probe.way == FENTRY:
+        return bpf.load_program(name, bpf.TRACING, code, bpf.TRACE_FENTRY, probe.btf_id)
+    return bpf.load_program(name, bpf.KPROBE, code)
