@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,6 +16,16 @@ import pytest
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
 TIMEOUT_S = 120 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
+
+
+# What a shell ignores for its background jobs would be ignored by all that the tests start.
+for number, usual in (
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 
 class Observation(NamedTuple):
