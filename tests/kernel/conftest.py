@@ -16,7 +16,8 @@ import pytest
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
 TIMEOUT_S = 120 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
-
+# FACT=NAME..., which the tests' observers are forced to use; as a rule they choose themselves
+HOOKS = os.environ.get("ZOMBIEBPF_HOOKS", "").split()
 
 # What a shell ignores for its background jobs would be ignored by all that the tests start.
 for number, usual in (
@@ -41,6 +42,7 @@ class Observing:
     def __init__(self, command: Sequence[str], options: Sequence[str], report: Path) -> None:
         self._report = report
         start = [PROGRAM, "run", "-u", "root", "--format", "json", "--report", str(report)]
+        start += [f"--hook={each}" for each in HOOKS]
         self._process = subprocess.Popen(
             [*start, *options, "--", *command],
             stdin=subprocess.DEVNULL,

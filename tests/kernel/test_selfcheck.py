@@ -11,8 +11,9 @@ from typing import Optional
 import pytest
 
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import layout, selfcheck
+from zombiebpf.kernel import hooks, layout, machine, selfcheck
 from zombiebpf.kernel.btf import Btf, Field
+from zombiebpf.kernel.functions import WAYS
 from zombiebpf.kernel.observer import Observer
 
 # bcc 0.26 warns of each str that is given for bytes
@@ -105,6 +106,23 @@ def test_each_hook_proves_itself(forced: Mapping[str, str]) -> None:
         assert {fact: chosen[fact] for fact in forced} == forced
         assert set(observer.lost().values()) == {0}
         assert observer.read() == []  # the trial's own events are not the user's
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("silent", ["proc_exit_connector", "signal_generate"])
+def test_functions_prove_themselves(way: str, silent: str) -> None:
+    """Or it is said that this kernel does not let them be hooked so."""
+    forced = {"reap": f"release_task:{way}", "zombie": f"{silent}:{way}"}
+    if silent == "signal_generate":
+        forced.update(zombie=silent, reparent=silent)
+    kernel = machine.ask_kernel(machine.read_btf().btf)
+    if any(kernel.refusal(way, function) for function in hooks.FUNCTIONS):
+        with pytest.raises(ZombiebpfError, match=f"no {way} of"), Observer(forced):
+            pass
+        return
+    with Observer(forced) as observer:
+        assert observer.hooks["reap"] == f"{way} release_task"
+        assert set(observer.lost().values()) == {0}
 
 
 def kept() -> tuple[object, ...]:

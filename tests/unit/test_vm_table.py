@@ -48,6 +48,27 @@ def test_only_what_is_between_the_marks_is_written(table: ModuleType, tmp_path: 
     assert lines.count("| trixie | kmem_cache_free |") == 1
 
 
+def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(
+    table: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
+    results(tmp_path / "bookworm", 0, [])
+    results(tmp_path / "trixie", 0, [])
+    hook = {"fact": "reap", "chosen": "release_task", "hook": "fentry release_task"}
+    (tmp_path / "bookworm" / "doctor.json").write_text(json.dumps({"hooks": [hook]}))
+    apart = {"reap": {"count": 9, "median": -1.23, "p99": 4.56, "max": 7.0}}
+    sets = {"kprobe": {"different": 0, "by_one": 1, "apart_us": apart}}
+    told = json.dumps({"lives": 404, "sets": sets})
+    (tmp_path / "bookworm" / "hooks.json").write_text(told)
+    table.write(page, tmp_path)
+    lines = page.read_text().splitlines()
+    assert "| bookworm | release_task (fentry) |" in lines
+    assert "| trixie | kmem_cache_free |" in lines
+    assert "| bookworm | kprobe | 404 | 0 | -1.2, 4.6, 7.0 | - | - | - |" in lines
+    assert not any(line.startswith("| trixie | kprobe") for line in lines)
+
+
 def test_a_page_without_marks_stays(table: ModuleType, tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text("mine\n")

@@ -11,6 +11,16 @@ from tests.vm.rows import Row
 PROGRAM = ".venv/bin/zombiebpf"
 OUT = "/run/out"
 _PYTEST = ".venv/bin/python -m pytest -p no:cacheprovider -q"
+_ZOO = " ".join(
+    f"tests/kernel/test_zoo.py::{name}"
+    for name in (
+        "test_case",
+        "test_every_life_once_and_no_other",
+        "test_nothing_was_lost_and_all_is_within_the_observation",
+        "test_the_command_itself",
+    )
+)
+_TRACEPOINTS = "zombie=sched_switch reparent=sched_switch reap=kmem_cache_free"
 
 
 class Step(NamedTuple):
@@ -43,10 +53,12 @@ def steps(row: Row) -> list[Step]:
         Step("stacks", "Python's stacks",
              f"python3 tests/vm/guest/stacks.py {PROGRAM} {pythons}", 900, in_ci=True),
         Step("zoo", "kernel tests (the zoo)",
-             f"{_PYTEST} --junitxml={OUT}/zoo.xml tests/kernel/test_zoo.py::test_case "
-             "tests/kernel/test_zoo.py::test_every_life_once_and_no_other "
-             "tests/kernel/test_zoo.py::test_nothing_was_lost_and_all_is_within_the_observation "
-             "tests/kernel/test_zoo.py::test_the_command_itself", 2400, in_ci=True),
+             f"{_PYTEST} --junitxml={OUT}/zoo.xml {_ZOO}", 2400, in_ci=True),
+        Step("zoo-tracepoints", "the zoo on tracepoints",
+             f"ZOMBIEBPF_HOOKS='{_TRACEPOINTS}' "
+             f"{_PYTEST} --junitxml={OUT}/zoo-tracepoints.xml {_ZOO}", 2400),
+        Step("hooks", "hook variants agree", ".venv/bin/python -m tests.oracle hooks --seed 7 "
+             f"--processes 400 --json {OUT}/hooks.json", 1800),
         Step("scenarios", "scenarios", f"{PROGRAM} scenario run all -u root "
              f"--report {OUT}/scenarios.json --report {OUT}/scenarios.txt; c=$?; "
              f"tail -n 20 {OUT}/scenarios.txt; exit $c", 2400),

@@ -37,7 +37,11 @@ def _read(place: Path) -> Optional[dict[str, Any]]:
         results["doctor"] = json.loads((place / "doctor.json").read_text())
     except (OSError, ValueError):
         results["doctor"] = {"hooks": []}
-    for name in ("zoo", "kernel"):
+    try:
+        results["agreement"] = json.loads((place / "hooks.json").read_text())
+    except (OSError, ValueError):
+        results["agreement"] = None
+    for name in ("zoo", "zoo-tracepoints", "kernel"):
         if (place / f"{name}.xml").is_file():
             results[f"{name}_counts"] = _counts(place / f"{name}.xml")
     scenarios = place / "scenarios.json"
@@ -85,8 +89,45 @@ def _tables(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield f"| row | {' | '.join(facts)} |"
     yield "|---" * (len(facts) + 1) + "|"
     for name, each in told.items():
-        hooks = {hook["fact"]: hook["chosen"] for hook in each["doctor"]["hooks"]}
+        hooks = {hook["fact"]: _hook(hook) for hook in each["doctor"]["hooks"]}
         yield f"| {name} | {' | '.join(hooks.get(fact, '') for fact in facts)} |"
+    yield from _agreement(told)
+
+
+def _hook(hook: Mapping[str, Any]) -> str:
+    """`release_task (fentry)`: the name, and how a function is hooked."""
+    way = next((way for way in ("fentry", "kprobe") if way in hook.get("hook", "")), None)
+    return f"{hook['chosen']} ({way})" if way else str(hook["chosen"])
+
+
+# of tests/oracle/agree.py: the instants that differ by more than two handlers' order
+_APART = {
+    "reap": "reap",
+    "adoption": "reparent",
+    "zombie, no signal": "zombie without signal",
+    "exit": "exit (the same hook)",
+}
+
+
+def _agreement(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    measured = {name: each["agreement"] for name, each in told.items() if each["agreement"]}
+    if not measured:
+        return
+    yield ""
+    columns = [f"{title}: median, p99, max" for title in _APART.values()]
+    yield f"| row | hooked by | lives | verdicts that differ | {' | '.join(columns)} |"
+    yield "|---" * (4 + len(columns)) + "|"
+    for name, each in measured.items():
+        for way, found in each["sets"].items():
+            cells = [name, way, str(each["lives"]), str(found["different"])]
+            for fact in _APART:
+                apart = found["apart_us"].get(fact)
+                cells.append(
+                    f"{apart['median']:.1f}, {apart['p99']:.1f}, {apart['max']:.1f}"
+                    if apart
+                    else "-"
+                )
+            yield f"| {' | '.join(cells)} |"
 
 
 def _step(results: Mapping[str, Any], name: str) -> Optional[Mapping[str, Any]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Mapping
 from typing import NamedTuple, Optional
 
 from zombiebpf.errors import EXIT_FAILURE, EXIT_PRIVILEGE, PrivilegeError, ZombiebpfError
@@ -58,7 +59,9 @@ def diagnose() -> Diagnosis:
     ]
     chosen: tuple[Hook, ...] = ()
     try:
-        chosen = tuple(_hooks(kernel))
+        choices = hooks.choose(kernel, {})
+        chosen = tuple(_hooks(kernel, choices))
+        checks += _switches(choices)
     except ZombiebpfError as error:
         checks.append(Check("hooks", False, error.what, error.cure))
     checks += _proof([check for check in checks if check.needed and not check.ok])
@@ -153,7 +156,20 @@ def _namespace() -> Check:
     return Check("PID namespace", True, found, needed=False)
 
 
-def _hooks(kernel: hooks.Kernel) -> list[Hook]:
+def _switches(choices: Mapping[str, hooks.Choice]) -> list[Check]:
+    """Why sched_switch is attached where no fact is taken from it."""
+    if any(choices[fact].variant.name == "sched_switch" for fact in ("zombie", "reparent")):
+        return []
+    if "sched_switch" not in hooks.programs(choices):
+        return []
+    found = (
+        "sched_switch is attached for the sleeps of Python's threads only; without: "
+        "--hook zombie=signal_generate --hook reparent=signal_generate"
+    )
+    return [Check("context switches", True, found, needed=False)]
+
+
+def _hooks(kernel: hooks.Kernel, choices: Mapping[str, hooks.Choice]) -> list[Hook]:
     return [
         Hook(
             fact,
@@ -168,7 +184,7 @@ def _hooks(kernel: hooks.Kernel) -> list[Hook]:
                 if not hooks.ask(kernel, variant)[1]
             ),
         )
-        for fact, choice in hooks.choose(kernel, {}).items()
+        for fact, choice in choices.items()
     ]
 
 

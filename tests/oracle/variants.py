@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tracepoints, fentry and kprobes observe the same random trees at once: do they agree?
+
+    sudo python3 -m tests.oracle hooks --seed 7 --processes 400
+
+Exit status: 0 when they do, 1 when not, 2 when it could not run, for one when this kernel lets
+none of its functions be hooked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from agree import Agreement, compare
+
+from zombiebpf.errors import ZombiebpfError
+from zombiebpf.kernel import hooks, machine
+from zombiebpf.kernel.functions import WAYS
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.life import Life
+from zombiebpf.pipeline import Collected, Pipeline
+
+HERE = Path(__file__).resolve().parent
+TRACEPOINTS = "tracepoints"
+ON_TRACEPOINTS = {"zombie": "sched_switch", "reparent": "sched_switch", "reap": "kmem_cache_free"}
+ON_FUNCTIONS = {
+    "zombie": "proc_exit_connector", "reparent": "kill_orphaned_pgrp", "reap": "release_task",
+}  # fmt: skip
+PAUSE_S = 0.01
+PATIENCE_S = 600.0  # for the workload
+GRACE_S = 10.0  # for what is told late
+SHOWN = 20
+
+
+class Failed(Exception):
+    """The comparison could not be made."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--processes", type=int, default=1000, help="forks")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--at-once", type=int, default=4, help="trees that grow at a time")
+    parser.add_argument("--json", type=Path, help="the numbers, for the table of docs/kernels.md")
+    given = parser.parse_args(arguments)
+    print(f"hooks: seed {given.seed}", flush=True)
+    try:
+        told = observe(sets(), given.seed, given.processes, given.at_once)
+    except (Failed, ZombiebpfError, OSError) as error:
+        print(f"hooks: {error}", file=sys.stderr)
+        return 2
+    base = told.pop(TRACEPOINTS)
+    found = {name: compare(base, lives, ordered=True) for name, lives in told.items()}
+    if len(told) == 2:
+        found[" and ".join(told)] = compare(*told.values(), ordered=False)
+    for name, agreement in found.items():
+        print(f"\n{name}, {len(base)} lives\n{agreement.table()}")
+        for line in agreement.different[:SHOWN]:
+            print(f"DIFFERENT {line}")
+    if given.json is not None:
+        given.json.write_text(json.dumps(document(len(base), found), indent=1) + "\n")
+    different = sum(len(each.different) for each in found.values())
+    print(f"\nhooks: {len(base)} lives, {different or 'nothing'} different")
+    return int(different > 0)
+
+
+def sets() -> dict[str, Mapping[str, str]]:
+    """Name -> what --hook would be told, of each set that this kernel offers."""
+    machine.require_privilege()
+    kernel = machine.ask_kernel(machine.read_btf().btf)
+    found: dict[str, Mapping[str, str]] = {TRACEPOINTS: ON_TRACEPOINTS}
+    for way in WAYS:
+        forced = {fact: f"{name}:{way}" for fact, name in ON_FUNCTIONS.items()}
+        try:
+            hooks.choose(kernel, forced)
+            found[way] = forced
+        except ZombiebpfError as error:
+            print(f"hooks: {error.what}")
+    if len(found) == 1:
+        raise Failed("this kernel lets none of its functions be hooked")
+    return found
+
+
+def observe(
+    wanted: Mapping[str, Mapping[str, str]], seed: int, processes: int, at_once: int
+) -> dict[str, list[Life]]:
+    """All sets look at one run of the workload. Failed, if it fails or something is lost."""
+    sinks = {name: Collected() for name in wanted}
+    with ExitStack() as stack:
+        observers = {name: stack.enter_context(Observer(each)) for name, each in wanted.items()}
+        for name, each in observers.items():
+            each.expect_pythons(os.environ.get("PATH", "").split(":"), sys.executable)
+            print(f"{name}: {', '.join(each.hooks[fact] for fact in ON_FUNCTIONS)}", flush=True)
+        pipelines = [Pipeline(observers[name], sinks[name]) for name in wanted]
+        with ExitStack() as following:
+            for each in observers.values():
+                following.enter_context(each.following_forks())
+            workload = subprocess.Popen(
+                [sys.executable, str(HERE / "trees.py"), "--seed", str(seed),
+                 "--processes", str(processes), "--at-once", str(at_once), "--for-init", "3"],
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            )  # fmt: skip
+        status = _drain(workload, pipelines)
+        if status != 0:
+            raise Failed(f"the workload ended with {status}")
+        lost = {name: sum(each.lost().values()) for name, each in observers.items()}
+        if any(lost.values()):
+            raise Failed(f"events were lost: {lost}")
+        for each in pipelines:
+            each.finish()
+    return {name: sink.lives for name, sink in sinks.items()}
+
+
+def _drain(workload: subprocess.Popen[bytes], pipelines: Sequence[Pipeline]) -> int:
+    """Read until all have seen all; the workload's exit status."""
+    deadline = time.monotonic() + PATIENCE_S
+    while workload.poll() is None:
+        if time.monotonic() > deadline:
+            workload.kill()
+            raise Failed("the workload does not end")
+        if not _drain_once(pipelines):
+            time.sleep(PAUSE_S)
+    deadline = time.monotonic() + GRACE_S
+    while True:
+        any_read = _drain_once(pipelines)
+        if not any_read and (
+            all(not each.alive for each in pipelines) or time.monotonic() > deadline
+        ):
+            return workload.returncode
+        if not any_read:
+            time.sleep(PAUSE_S)
+
+
+def _drain_once(pipelines: Sequence[Pipeline]) -> bool:
+    """Whether there was anything for any of them."""
+    return sum(each.drain() for each in pipelines) > 0
+
+
+def document(lives: int, found: Mapping[str, Agreement]) -> dict[str, Any]:
+    """What tests/vm/table.py reads."""
+    return {
+        "lives": lives,
+        "sets": {
+            name: {
+                "different": len(each.different),
+                "by_one": sum(each.by_one.values()),
+                "apart_us": {fact: apart._asdict() for fact, apart in each.apart.items()},
+            }
+            for name, each in found.items()
+        },
+    }

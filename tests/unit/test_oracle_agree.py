@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two sets of hooks that saw the same processes: any lie of one of them is found."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable
+
+import pytest
+
+from zombiebpf.life import Actor, AdopterKind, Life, ReapCall, ReapedBy, Reparenting
+from zombiebpf.stack import Frame, Stack
+
+ORACLE = Path(__file__).resolve().parents[1] / "oracle"
+PARENT, ADOPTER = Actor(10, 10, "parent"), Actor(1, 1, "init")
+STACK = Stack((Frame("wait", "/a.py", 1),), None)
+
+
+@pytest.fixture
+def agree(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ORACLE))
+    return importlib.import_module("agree")
+
+
+def life(**changes: Any) -> Life:
+    """Reaped by its parent, on tracepoints."""
+    call = ReapCall("wait4", 0, 3000, 2000, stack=STACK)
+    made = Life(
+        pid=20, start_ns=7, comm="child", forker=PARENT, fork_ns=1000, exit_ns=2000,
+        zombie_ns=4000, reap_ns=5000, wait_status=0, reaper=PARENT, reaped_by=ReapedBy.PARENT,
+        reap_call=call,
+    )  # fmt: skip
+    return replace(made, **changes)
+
+
+def adoption(ns: int = 4500, **changes: Any) -> Reparenting:
+    made = Reparenting(ns, PARENT, ADOPTER, AdopterKind.INIT, True, True)
+    return made._replace(**changes)
+
+
+def orphan(**changes: Any) -> Life:
+    return life(
+        **{
+            "reparents": (adoption(),),
+            "reaper": ADOPTER,
+            "reaped_by": ReapedBy.ADOPTER,
+            **changes,
+        }
+    )
+
+
+def test_the_same_agrees_and_the_distance_is_measured(agree: ModuleType) -> None:
+    found = agree.compare([life()], [life(reap_ns=4400, exit_ns=2500)], True)
+    assert found.different == []
+    assert found.agreed["reaper"] == found.agreed["reap stack"] == 1
+    assert found.apart["reap"] == (1, -0.6, 0.6, 0.6)
+    assert found.apart["exit"].median == 0.5
+    assert "reap stack" in found.table()
+
+
+LIES: dict[str, tuple[Callable[[], Life], dict[str, Any]]] = {
+    "forker": (life, {"forker": ADOPTER}),
+    "execs": (life, {"execs": (object(),)}),
+    "wait status": (life, {"wait_status": 9}),
+    "exit": (life, {"exit_ns": None}),
+    "zombie": (life, {"zombie_ns": None}),
+    "zombie exact": (life, {"zombie_exact": False}),
+    "reaped by": (life, {"reaped_by": ReapedBy.KERNEL}),
+    "reaper": (life, {"reaper": ADOPTER}),
+    "reap call": (life, {"reap_call": ReapCall("waitid", 0, None, None, stack=STACK)}),
+    "reap stack": (
+        life, {"reap_call": ReapCall("wait4", 0, None, None, stack=Stack((), None))},
+    ),
+    "reap after": (life, {"reap_ns": 5001}),
+    "no adoption": (orphan, {"reparents": ()}),
+    "adopter": (orphan, {"reparents": (adoption(to=PARENT),)}),
+    "adopted as a zombie": (orphan, {"reparents": (adoption(while_zombie=False),)}),
+    "adoption after": (orphan, {"reparents": (adoption(4501),)}),
+    "kind": (orphan, {"reparents": (adoption(kind=AdopterKind.SUBREAPER),)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_lie_is_found(agree: ModuleType, lie: str) -> None:
+    make, change = LIES[lie]
+    (line,) = agree.compare([make()], [replace(make(), **change)], True).different
+    assert line.startswith("pid 20: ")
+    assert "\n" not in line
+
+
+def test_a_life_that_one_has_not_seen_and_one_that_is_there_twice(agree: ModuleType) -> None:
+    assert "one only" in agree.compare([life()], [], True).different[0]
+    assert "twice" in agree.compare([life()], [life(), life()], True).different[0]
+
+
+@pytest.mark.parametrize(
+    ("fact", "one", "other"),
+    [
+        ("zombie", {"zombie_exact": False}, {"zombie_ns": None}),
+        ("reap", {}, {"reaped_by": ReapedBy.UNSEEN, "reaper": None, "reap_call": None}),
+        ("reap stack", {}, {"reap_call": ReapCall("wait4", 0, 3000, 2000)}),
+    ],
+)
+def test_what_one_has_not_seen_and_says_so(
+    agree: ModuleType, fact: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    for first, second in ((one, other), (other, one)):
+        found = agree.compare([life(**first)], [life(**second)], True)
+        assert found.different == []
+        assert found.by_one[fact] == 1
+
+
+def test_instants_may_be_in_any_order_where_no_function_surrounds_the_other(
+    agree: ModuleType,
+) -> None:
+    assert agree.compare([life()], [life(reap_ns=6000)], False).different == []
+    kernel = {"reaped_by": ReapedBy.KERNEL, "zombie_ns": None, "reaper": None, "reap_call": None}
+    late = agree.compare([life(**kernel)], [life(**kernel, reap_ns=6000)], True)
+    assert late.different == []
+    assert late.apart["reap by the kernel"].median == 1.0
+
+
+def test_a_silent_zombie_is_seen_earlier_by_the_function(agree: ModuleType) -> None:
+    silent = {"zombie_exact": False}
+    good = agree.compare([life(**silent)], [life(**silent, zombie_ns=3900)], True)
+    assert good.different == []
+    assert good.apart["zombie, no signal"].median == -0.1
+    assert agree.compare([life(**silent)], [life(**silent, zombie_ns=4100)], True).different
