@@ -6,6 +6,9 @@ at the same hook may differ by TOLERANCE_NS, for the handlers of a hook run one 
 by more, if the machine was held up (an interrupt, the hypervisor) just there. That is not taken on
 trust: zombiebpf's instant must then lie between those of two ftrace instances, of which one was
 attached before its handlers and one after.
+
+Where zombiebpf hooks functions of the kernel, it stands at their entry, before the tracepoints
+that ftrace has: then it may be earlier, but not before what the kernel did before that call.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class Comparison:
         self.unexplained: list[str] = []
         self.agreed: dict[str, int] = defaultdict(int)
         self.until_ns, self.claimed = brackets or Brackets({}, set())
+        self.earlier: set[str] = set()  # facts that zombiebpf takes from a function's entry
         self.held_up: dict[str, int] = defaultdict(int)
         self.bracketed: dict[str, int] = defaultdict(int)
         self.differences_ns: dict[str, list[int]] = defaultdict(list)
@@ -79,11 +83,20 @@ class Comparison:
                 f"not held up ({within}): zombiebpf {ours}, oracle {theirs}; {life}"
             )
 
-    def instant(self, fact: str, life: Life, ours: Optional[int], theirs: Optional[int]) -> None:
-        """One instant, seen by two handlers of the same hook."""
+    def instant(
+        self,
+        fact: str,
+        life: Life,
+        ours: Optional[int],
+        theirs: Optional[int],
+        not_before: Optional[int] = None,
+    ) -> None:
+        """One instant, seen by two handlers of the same hook; `not_before` where ours is an earlier
+        one."""
         within = None
         if theirs is not None and theirs in self.until_ns:
-            within = theirs, self.until_ns[theirs]
+            low = not_before if not_before is not None and fact in self.earlier else theirs
+            within = low, self.until_ns[theirs]
         self.near(fact, life, ours, theirs, within)
 
     def table(self) -> str:
@@ -111,6 +124,11 @@ def compare(
 ) -> Comparison:
     """All of it: the document, ftrace's lives, bpftrace's deaths, the workload's book."""
     result = Comparison(brackets)
+    hooks = document["meta"]["hooks"]
+    if "release_task" in hooks["reap"]:
+        result.earlier |= {"reap", "zombie interval"}
+    if "proc_exit_connector" in hooks["zombie"]:
+        result.earlier.add("zombie")
     lost = document["meta"]["lost_events"]
     if lost:
         result.unexplained.append(f"zombiebpf lost {lost} events")
@@ -252,7 +270,14 @@ def _check_death(result: Comparison, life: Life, process: Process, status: Optio
         # zombie (EXIT_DEAD) a little before it releases it. To have missed it is right as well.
         result.agreed["zombie claimed"] += 1
         zombie_ns = None
-    result.instant("zombie", life, process["zombie_ns"], zombie_ns)
+    late = process["zombie_exact"] is False
+    if late and "zombie" in result.earlier and zombie_ns is None:
+        result.agreed["zombie, then claimed"] += 1  # before its last switch, where ftrace looks
+        zombie_ns = process["zombie_ns"]
+    else:
+        result.instant(
+            "zombie", life, process["zombie_ns"], zombie_ns, life.exit_ns if late else None
+        )
     if life.reap_ns is None:
         if process["reap_ns"] is None and life.freed_over == INIT:
             # Where init is hidden from BPF, what interrupts it is hidden too; not from ftrace.
@@ -266,13 +291,18 @@ def _check_death(result: Comparison, life: Life, process: Process, status: Optio
     if life.autoreaped:  # released by a dying task's own exit: nobody reaped it
         theirs_reaper = (None, None)
     result.same("reaper", life, (reaper.get("pid"), reaper.get("tid")), theirs_reaper)
-    result.instant("reap", life, process["reap_ns"], life.reap_ns)
+    since = zombie_ns if zombie_ns is not None else life.exit_ns
+    result.instant("reap", life, process["reap_ns"], life.reap_ns, since)
     interval = within = None
     if zombie_ns is not None:
         interval = life.reap_ns - zombie_ns
         until = result.until_ns
         if zombie_ns in until and life.reap_ns in until:
-            within = life.reap_ns - until[zombie_ns], until[life.reap_ns] - zombie_ns
+            shortest = life.reap_ns - until[zombie_ns]
+            within = (
+                0 if "zombie interval" in result.earlier else shortest,
+                until[life.reap_ns] - zombie_ns,
+            )
     result.near("zombie interval", life, process["zombie_interval_ns"], interval, within)
 
 

@@ -129,6 +129,8 @@ def _kallsyms(kernel: hooks.Kernel) -> Check:
     if kernel.reap_sites:
         names = ", ".join(each.name for each in kernel.reap_sites)
         return Check("kernel symbols", True, f"addresses of {names} are readable")
+    if "release_task" in (each.name for each in hooks.VARIANTS if not hooks.ask(kernel, each)[1]):
+        return Check("kernel symbols", True, "addresses are hidden; release_task needs none", None)
     return Check(
         "kernel symbols",
         False,

@@ -58,4 +58,7 @@ def silent_exit(reading: int, writing: int) -> dict[int, int]:
             os.read(reading, 1)
             os._exit(0)
         os._exit(_SILENT_STATUS)
-    return {pid: _SILENT_STATUS} if pid > 0 else {}
+    if pid < 0:
+        return {}
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | WALL)  # its child has been given away, then
+    return {pid: _SILENT_STATUS}

@@ -24,7 +24,7 @@ sysctl)
 		sysctl -qw "kernel.$setting" || failed=1
 	done
 	check 'kptr_restrict=2, perf_event_paranoid=3, unprivileged_bpf_disabled=1' 0 \
-		'note  kernel symbols: addresses are hidden' "$program" doctor
+		'kernel symbols: addresses are hidden' "$program" doctor
 	sysctl -qw kernel.kptr_restrict=1
 	# 5.10 counts BPF's memory against the limit that sys_resource may raise
 	caps=-all,+bpf,+perfmon,+syslog,+sys_resource
