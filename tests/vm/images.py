@@ -50,12 +50,12 @@ def mirror() -> str:
     if chosen:
         return chosen
     told = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(SIGNED_BY)", "Created-By: Packages"],
+        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
     for line in told.splitlines():
-        uri, _, signer = line.partition(" ")
-        if "debian-archive" in signer and "security" not in uri:
+        uri, _, label = line.partition(" ")
+        if label == "Debian":  # the archive's own word; its security updates have another
             return uri
     raise ImageError("apt knows no mirror of Debian: name one by ZOMBIEBPF_VM_MIRROR")
 
