@@ -36,6 +36,7 @@ from saved import Run, load
 HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parent.parent
 SHOWN = 40
+PATIENCE = float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
 
 
 class Options(NamedTuple):
@@ -105,7 +106,7 @@ def observe(
     with subprocess.Popen([*command, *workload], env=environment) as observer:
         try:
             _open_gate(gate, observer, attached)
-            status = observer.wait(timeout=600)
+            status = observer.wait(timeout=600 * PATIENCE)
         except BaseException:
             observer.terminate()
             with suppress(subprocess.TimeoutExpired):

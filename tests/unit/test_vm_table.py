@@ -5,12 +5,16 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
+import subprocess
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Optional
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+Outcome = dict[str, Any]
 PAGE = "before\n{begin}\nold\n{end}\nafter\n"
 
 
@@ -20,53 +24,130 @@ def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("tests.vm.table")
 
 
-def results(place: Path, code: int, not_reached: list[str]) -> None:
-    place.mkdir()
-    facts = {"kernel": "6.1.0", "machine": "x86_64", "bcc": "0.26.0", "python": "3.11.2"}
-    steps = [{"name": "doctor", "code": 0}, {"name": "zoo", "code": code}]
-    told = {"facts": facts, "steps": steps, "not_reached": not_reached}
-    (place / "results.json").write_text(json.dumps(told))
-    hooks = [{"fact": "reap", "chosen": "kmem_cache_free"}]
-    (place / "doctor.json").write_text(json.dumps({"hooks": hooks}))
-    (place / "zoo.xml").write_text(
-        '<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1"/></testsuites>'
-    )
+FACTS = {"kernel": "6.1.0", "machine": "x86_64", "bcc": "0.26.0", "python": "3.11.2"}
+DOCTOR = {"name": "doctor", "code": 0, "hooks": {"reap": "kmem_cache_free"}}
 
 
-def test_only_what_is_between_the_marks_is_written(table: ModuleType, tmp_path: Path) -> None:
+@pytest.fixture
+def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ROOT))
+    return importlib.import_module("tests.vm.results")
+
+
+def outcome(name: str, code: Optional[int], commit: str = "aaaaaaa", **more: object) -> Outcome:
+    return {"name": name, "code": code, "commit": commit, **more}
+
+
+def test_only_what_is_between_the_marks_is_written(
+    table: ModuleType, results: ModuleType, tmp_path: Path
+) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
-    results(tmp_path / "bookworm", 1, ["oracle"])
-    results(tmp_path / "trixie", 0, [])
+    (tmp_path / "bookworm").mkdir()
+    steps = [outcome(**DOCTOR), outcome("zoo", 1, counts="2 passed, 1 failed")]
+    results.add(tmp_path / "bookworm", FACTS, [*steps, outcome("oracle", None)])
+    (tmp_path / "trixie").mkdir()
+    results.add(tmp_path / "trixie", FACTS, [outcome(**DOCTOR), outcome("wire", 124)])
     table.write(page, tmp_path)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
     assert "old" not in lines
-    assert "| bookworm | 6.1.0 | x86_64 | 0.26.0 | 3.11.2 |" in lines
-    assert "| bookworm | ok | FAILED (2 passed, 2 failed, 1 skipped) |" in lines
-    assert "| trixie | ok | ok (2 passed, 2 failed, 1 skipped) |" in lines
+    assert "| bookworm | 6.1.0 | x86_64 | 0.26.0 | 3.11.2 | aaaaaaa |" in lines
+    assert "| bookworm | ok | FAILED (2 passed, 1 failed) | not tried | not reached |" in lines
+    assert "| trixie | ok | not tried | time limit | not tried |" in lines
     assert lines.count("| trixie | kmem_cache_free |") == 1
 
 
-def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(
-    table: ModuleType, tmp_path: Path
+def test_a_row_that_was_not_run_here_stays_in_the_page(
+    table: ModuleType, results: ModuleType, tmp_path: Path
 ) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
-    results(tmp_path / "bookworm", 0, [])
-    results(tmp_path / "trixie", 0, [])
-    hook = {"fact": "reap", "chosen": "release_task", "hook": "fentry release_task"}
-    (tmp_path / "bookworm" / "doctor.json").write_text(json.dumps({"hooks": [hook]}))
-    apart = {"reap": {"count": 9, "median": -1.23, "p99": 4.56, "max": 7.0}}
-    sets = {"kprobe": {"different": 0, "by_one": 1, "apart_us": apart}}
-    told = json.dumps({"lives": 404, "sets": sets})
-    (tmp_path / "bookworm" / "hooks.json").write_text(told)
+    for place, row in ((tmp_path / "there", "bookworm"), (tmp_path / "here", "sid")):
+        (place / row).mkdir(parents=True)
+        results.add(place / row, FACTS, [outcome(**DOCTOR)])
+    table.write(page, tmp_path / "there")
+    before = page.read_text().splitlines()
+    table.write(page, tmp_path / "here")
+    after = page.read_text().splitlines()
+    assert set(before) < set(after)
+    assert sum(line.startswith("| sid |") for line in after) == 3
+
+
+def test_a_run_of_some_steps_leaves_the_others(results: ModuleType, tmp_path: Path) -> None:
+    results.add(tmp_path, FACTS, [outcome("doctor", 0), outcome("zoo", 1)])
+    results.add(tmp_path, FACTS, [outcome("zoo", 0, "bbbbbbb")])
+    known = results.read(tmp_path)["steps"]
+    assert (known["doctor"]["code"], known["doctor"]["commit"]) == (0, "aaaaaaa")
+    assert (known["zoo"]["code"], known["zoo"]["commit"]) == (0, "bbbbbbb")
+
+
+def test_what_another_kernel_gave_is_forgotten(results: ModuleType, tmp_path: Path) -> None:
+    results.add(tmp_path, FACTS, [outcome("doctor", 0)])
+    results.add(tmp_path, {**FACTS, "kernel": "6.1.1"}, [outcome("zoo", 0)])
+    assert list(results.read(tmp_path)["steps"]) == ["zoo"]
+
+
+def test_an_older_outcome_names_its_commit(
+    table: ModuleType, results: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
+    (tmp_path / "sid").mkdir()
+    new = [outcome("doctor", 0, "bbbbbbb"), outcome("zoo", 0, "bbbbbbb")]
+    results.add(tmp_path / "sid", FACTS, [*new, outcome("wire", 0)])
     table.write(page, tmp_path)
     lines = page.read_text().splitlines()
-    assert "| bookworm | release_task (fentry) |" in lines
-    assert "| trixie | kmem_cache_free |" in lines
-    assert "| bookworm | kprobe | 404 | 0 | -1.2, 4.6, 7.0 | - | - | - |" in lines
-    assert not any(line.startswith("| trixie | kprobe") for line in lines)
+    assert "| sid | 6.1.0 | x86_64 | 0.26.0 | 3.11.2 | bbbbbbb |" in lines
+    assert "| sid | ok | ok | ok [aaaaaaa] |" in lines
+
+
+def test_what_a_step_left_is_told_in_short(results: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "zoo.xml").write_text(
+        '<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1"/></testsuites>'
+    )
+    (tmp_path / "scenarios.json").write_text('{"runs": [{"verdict": "held"}, {"verdict": "x"}]}')
+    (tmp_path / "doctor.json").write_text('{"hooks": [{"fact": "reap", "chosen": "release_task"}]}')
+    assert results.detail(tmp_path, "zoo") == {"counts": "2 passed, 2 failed, 1 skipped"}
+    assert results.detail(tmp_path, "scenarios") == {"counts": "1 of 2 runs held"}
+    assert results.detail(tmp_path, "doctor") == {"hooks": {"reap": "release_task"}}
+    results.forget_detail(tmp_path, "zoo")
+    assert results.detail(tmp_path, "zoo") == {}
+
+
+def test_what_was_changed_is_no_commit(results: ModuleType, tmp_path: Path) -> None:
+    assert results.commit(tmp_path, ["a"]) == "unknown"
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    (tmp_path / "a").write_text("1")
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-qm", "a"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "b").write_text("not sent")
+    clean = results.commit(tmp_path, ["a"])
+    assert re.fullmatch("[0-9a-f]{7,}", clean)
+    (tmp_path / "a").write_text("2")
+    assert results.commit(tmp_path, ["a"]) == f"{clean}+"
+
+
+def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(
+    table: ModuleType, results: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
+    row = tmp_path / "bookworm"
+    row.mkdir()
+    hook = {"fact": "reap", "chosen": "release_task", "hook": "fentry release_task"}
+    (row / "doctor.json").write_text(json.dumps({"hooks": [hook]}))
+    apart = {"reap": {"count": 9, "median": -1.23, "p99": 4.56, "max": 7.0}}
+    sets = {"kprobe": {"different": 0, "by_one": 1, "apart_us": apart}}
+    (row / "hooks.json").write_text(json.dumps({"lives": 404, "sets": sets}))
+    done = [{**outcome(name, 0), **results.detail(row, name)} for name in ("doctor", "hooks")]
+    results.add(row, FACTS, done)
+    for _ in range(2):  # what stands there is read again
+        table.write(page, tmp_path)
+    lines = page.read_text().splitlines()
+    assert lines.count("| bookworm | release_task (fentry) |") == 1
+    assert lines.count("| row | lives | kprobe: verdicts that differ | kprobe: reap |") == 1
+    assert lines.count("| bookworm | 404 | 0 | -1.2, 4.6, 7.0 |") == 1
 
 
 def test_a_page_without_marks_stays(table: ModuleType, tmp_path: Path) -> None:

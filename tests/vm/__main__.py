@@ -22,13 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from tests.vm import table
-from tests.vm.boot import ROOT, Boot, boot
+from tests.vm import results, table
+from tests.vm.boot import ROOT, SENT, Boot, boot
 from tests.vm.images import Image, ImageError, image, require_tools
 from tests.vm.rows import ROWS, Row
 from tests.vm.steps import Step, steps
 
 RESULTS = ROOT / "build" / "vm"
+JOB_FILE = "job-results.json"  # as guest/job.py calls it
 ATTEMPTS = 3  # an emulated kernel dies now and then, for reasons of the emulator
 
 
@@ -48,9 +49,13 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
             return 2
         print(f"{row.name}: {made.release}, {', '.join(s.name for s in chosen)}", flush=True)
         out = RESULTS / row.name
-        results = _results(row, made, chosen, out)
-        failed |= not _told(row, results)
-        (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+        out.mkdir(parents=True, exist_ok=True)
+        commit = results.commit(ROOT, SENT)
+        for arguments, group in itertools.groupby(chosen, key=lambda step: step.kernel_arguments):
+            facts, done = _boot(row, made, list(group), out, arguments)
+            results.add(out, facts, [{**step, "commit": commit} for step in done])
+            failed |= not _told(row, done)
+        print(f"{row.name}: logs in {out.relative_to(ROOT)}", flush=True)
         _give_back(RESULTS.parent)
     if options.table:
         table.write(ROOT / "docs" / "kernels.md", RESULTS)
@@ -81,37 +86,27 @@ def _chosen(row: Row, options: argparse.Namespace) -> list[Step]:
     ]
 
 
-def _results(row: Row, made: Image, chosen: Sequence[Step], out: Path) -> dict[str, Any]:
-    """Of all boots that the steps want."""
-    every: dict[str, Any] = {"facts": {}, "steps": [], "not_reached": [], "boot_s": 0}
-    for arguments, group in itertools.groupby(chosen, key=lambda step: step.kernel_arguments):
-        found = _try(row, made, list(group), out, arguments)
-        every["facts"].update(found["facts"])
-        every["steps"] += found["steps"]
-        every["not_reached"] += found["not_reached"]
-        every["boot_s"] += found["boot_s"]
-    return every
-
-
-def _try(
+def _boot(
     row: Row, made: Image, chosen: Sequence[Step], out: Path, arguments: Sequence[str]
-) -> dict[str, Any]:
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The VM's facts, and of each step its outcome; `code` None of what was not reached."""
     job = json.dumps({"steps": [step.job() for step in chosen]})
     limit = 300 + sum(step.limit_s for step in chosen)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "results.json").unlink(missing_ok=True)
-    results: dict[str, Any] = {"facts": {"kernel": made.release}, "steps": []}
     for _ in range(ATTEMPTS):
+        (out / JOB_FILE).unlink(missing_ok=True)
+        for step in chosen:
+            results.forget_detail(out, step.name)
         went = boot(row, made, job, out, limit, arguments)
-        if (out / "results.json").exists():
-            results = json.loads((out / "results.json").read_text())
-        results["boot_s"] = round(went.seconds)
-        missing = [s.name for s in chosen[len(results["steps"]) :]]
-        results["not_reached"] = missing
+        found: dict[str, Any] = {"facts": {"kernel": made.release}, "steps": []}
+        if (out / JOB_FILE).exists():
+            found = json.loads((out / JOB_FILE).read_text())
+        done = [{**step, **results.detail(out, step["name"])} for step in found["steps"]]
+        missing = chosen[len(done) :]
         if went.code is not None and not missing:
             break
         print(f"{row.name}: the VM died:\n{_tail(went)}", flush=True)
-    return results
+    done += [{"name": step.name, "code": None, "seconds": 0, "tail": []} for step in missing]
+    return found["facts"], done
 
 
 def _give_back(place: Path) -> None:
@@ -126,19 +121,16 @@ def _tail(went: Boot) -> str:
     return "\n".join(f"    {line}" for line in went.console.splitlines()[-15:])
 
 
-def _told(row: Row, results: dict[str, Any]) -> bool:
+def _told(row: Row, done: Sequence[dict[str, Any]]) -> bool:
     """Print how each step went; whether all went well."""
-    fine = not results["not_reached"]
-    for step in results["steps"]:
-        mark = "ok" if step["code"] == 0 else f"FAILED ({step['code']})"
-        print(f"{row.name}: {step['name']}: {mark}, {step['seconds']:.0f} s", flush=True)
+    for step in done:
+        marks = {0: "ok", None: "not reached"}
+        mark = marks.get(step["code"], f"FAILED ({step['code']})")
+        counts = f" ({step['counts']})" if step.get("counts") else ""
+        print(f"{row.name}: {step['name']}: {mark}{counts}, {step['seconds']:.0f} s", flush=True)
         if step["code"]:
-            fine = False
             print("\n".join(f"    {line}" for line in step["tail"]), flush=True)
-    for name in results["not_reached"]:
-        print(f"{row.name}: {name}: not reached", flush=True)
-    print(f"{row.name}: logs in {(RESULTS / row.name).relative_to(ROOT)}", flush=True)
-    return fine
+    return all(step["code"] == 0 for step in done)
 
 
 if __name__ == "__main__":

@@ -1,143 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/kernels.md: what the last run of each row gave, between two marks in the page."""
+"""docs/kernels.md: what the last run of each row gave, between two marks in the page.
+
+Rows that were not run here stay as they stand there.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
-from xml.etree import ElementTree
+from typing import Any
 
+from tests.vm import results
 from tests.vm.rows import ROWS
 from tests.vm.steps import steps
 
 BEGIN = "<!-- written by `make test-vm VM_ARGS=--table` from here -->"
 END = "<!-- to here -->"
+FACTS = {"kernel": "kernel", "machine": "machine", "bcc": "bcc", "Python": "python"}
+COMMIT = "commit"
+NOT_TRIED = "not tried"
+_UNTOLD = {COMMIT: "?"}  # by tables written before it was told
+Cells = dict[str, str]  # by the column's title
+Table = dict[str, Cells]  # by the row's name
 
 
-def write(page: Path, results: Path) -> None:
+def write(page: Path, place: Path) -> None:
     """Replace what stands between the marks. ValueError if the page has none."""
     text = page.read_text("utf-8")
     before, found, rest = text.partition(BEGIN)
-    _, found_end, after = rest.partition(END)
+    old, found_end, after = rest.partition(END)
     if not found or not found_end:
         raise ValueError(f"{page} has no marks")
-    told = {name: _read(results / name) for name in ROWS}
-    body = "\n".join(_tables({name: each for name, each in told.items() if each}))
+    tables = _read(old)
+    for name in ROWS:
+        known = results.read(place / name)
+        if known["steps"]:
+            for table, cells in zip(tables, _cells(known)):
+                if cells:
+                    table[name] = cells
+    body = "\n\n".join("\n".join(_lines(table)) for table in tables if table)
     page.write_text(f"{before}{BEGIN}\n\n{body}\n\n{END}{after}", "utf-8")
 
 
-def _read(place: Path) -> Optional[dict[str, Any]]:
-    try:
-        results: dict[str, Any] = json.loads((place / "results.json").read_text())
-    except (OSError, ValueError):
-        return None
-    try:
-        results["doctor"] = json.loads((place / "doctor.json").read_text())
-    except (OSError, ValueError):
-        results["doctor"] = {"hooks": []}
-    try:
-        results["agreement"] = json.loads((place / "hooks.json").read_text())
-    except (OSError, ValueError):
-        results["agreement"] = None
-    for name in ("zoo", "zoo-tracepoints", "kernel"):
-        if (place / f"{name}.xml").is_file():
-            results[f"{name}_counts"] = _counts(place / f"{name}.xml")
-    scenarios = place / "scenarios.json"
-    if scenarios.is_file():
-        results["scenarios_counts"] = _verdicts(json.loads(scenarios.read_text()))
-    return results
+def _read(text: str) -> list[Table]:
+    """The tables that stand there: machines, steps, hooks, their agreement."""
+    tables: list[Table] = []
+    for block in text.strip().split("\n\n"):
+        lines = [[cell.strip() for cell in line[1:-1].split("|")] for line in block.splitlines()]
+        tables.append(
+            {row[0]: dict(zip(lines[0][1:], row[1:])) for row in lines[2:] if row[0] in ROWS}
+        )
+    return [*tables, {}, {}, {}, {}][:4]
 
 
-def _counts(file: Path) -> str:
-    """`48 passed, 1 skipped` of a JUnit file."""
-    suite = ElementTree.parse(file).getroot()
-    suite = suite if suite.tag == "testsuite" else suite[0]
-    number = {key: int(suite.get(key, "0")) for key in ("tests", "failures", "errors", "skipped")}
-    failed = number["failures"] + number["errors"]
-    passed = number["tests"] - failed - number["skipped"]
-    parts = [f"{passed} passed"]
-    parts += [f"{failed} failed"] * bool(failed)
-    parts += [f"{number['skipped']} skipped"] * bool(number["skipped"])
-    return ", ".join(parts)
-
-
-def _verdicts(document: Mapping[str, Any]) -> str:
-    """`60 of 62 runs held`."""
-    runs = document.get("runs", [])
-    held = sum(run.get("verdict") == "held" for run in runs)
-    return f"{held} of {len(runs)} runs held"
-
-
-def _tables(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    yield "| row | kernel | machine | bcc | Python |"
-    yield "|---|---|---|---|---|"
-    for name, each in told.items():
-        facts = each["facts"]
-        cells = [facts.get(key, "?") for key in ("kernel", "machine", "bcc", "python")]
-        yield f"| {' | '.join([name, *cells])} |"
-    yield ""
+def _cells(known: Mapping[str, Any]) -> tuple[Cells, Cells, Cells, Cells]:
+    """Of one row, a line in each table."""
+    done: Mapping[str, Mapping[str, Any]] = known["steps"]
+    commits = Counter(step["commit"] for step in done.values())
+    latest = commits.most_common(1)[0][0]
+    machine = {title: known["facts"].get(key, "?") for title, key in FACTS.items()}
     titles = {step.name: step.title for row in ROWS.values() for step in steps(row)}
-    used = [key for key in titles if any(_step(each, key) for each in told.values())]
-    yield f"| row | {' | '.join(titles[key] for key in used)} |"
-    yield "|---" * (len(used) + 1) + "|"
-    for name, each in told.items():
-        yield f"| {name} | {' | '.join(_cell(each, key) for key in used)} |"
-    yield ""
-    facts = list(dict.fromkeys(h["fact"] for e in told.values() for h in e["doctor"]["hooks"]))
-    yield f"| row | {' | '.join(facts)} |"
-    yield "|---" * (len(facts) + 1) + "|"
-    for name, each in told.items():
-        hooks = {hook["fact"]: _hook(hook) for hook in each["doctor"]["hooks"]}
-        yield f"| {name} | {' | '.join(hooks.get(fact, '') for fact in facts)} |"
-    yield from _agreement(told)
+    verdicts = {
+        titles[name]: _verdict(step) + f" [{step['commit']}]" * (step["commit"] != latest)
+        for name, step in done.items()
+        if name in titles
+    }
+    hooks = done.get("doctor", {}).get("hooks", {})
+    agreement = done.get("hooks", {}).get("agreement", {})
+    return {**machine, COMMIT: latest}, verdicts, dict(hooks), dict(agreement)
 
 
-def _hook(hook: Mapping[str, Any]) -> str:
-    """`release_task (fentry)`: the name, and how a function is hooked."""
-    way = next((way for way in ("fentry", "kprobe") if way in hook.get("hook", "")), None)
-    return f"{hook['chosen']} ({way})" if way else str(hook["chosen"])
+def _verdict(step: Mapping[str, Any]) -> str:
+    verdict = {0: "ok", 124: "time limit", None: "not reached"}.get(step["code"], "FAILED")
+    return f"{verdict} ({step['counts']})" if step.get("counts") else verdict
 
 
-# of tests/oracle/agree.py: the instants that differ by more than two handlers' order
-_APART = {
-    "reap": "reap",
-    "adoption": "reparent",
-    "zombie, no signal": "zombie without signal",
-    "exit": "exit (the same hook)",
-}
+def _lines(table: Table) -> Iterator[str]:
+    titles = _titles(list(table.values()))
+    yield f"| row | {' | '.join(titles)} |"
+    yield "|---" * (len(titles) + 1) + "|"
+    for name in sorted(table, key=list(ROWS).index):
+        cells = [table[name].get(title) or _UNTOLD.get(title, NOT_TRIED) for title in titles]
+        yield f"| {' | '.join([name, *cells])} |"
 
 
-def _agreement(told: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    measured = {name: each["agreement"] for name, each in told.items() if each["agreement"]}
-    if not measured:
-        return
-    yield ""
-    columns = [f"{title}: median, p99, max" for title in _APART.values()]
-    yield f"| row | hooked by | lives | verdicts that differ | {' | '.join(columns)} |"
-    yield "|---" * (4 + len(columns)) + "|"
-    for name, each in measured.items():
-        for way, found in each["sets"].items():
-            cells = [name, way, str(each["lives"]), str(found["different"])]
-            for fact in _APART:
-                apart = found["apart_us"].get(fact)
-                cells.append(
-                    f"{apart['median']:.1f}, {apart['p99']:.1f}, {apart['max']:.1f}"
-                    if apart
-                    else "-"
-                )
-            yield f"| {' | '.join(cells)} |"
-
-
-def _step(results: Mapping[str, Any], name: str) -> Optional[Mapping[str, Any]]:
-    return next((step for step in results["steps"] if step["name"] == name), None)
-
-
-def _cell(results: Mapping[str, Any], name: str) -> str:
-    step = _step(results, name)
-    if step is None:
-        return "not reached" if name in results.get("not_reached", []) else "not tried"
-    verdict = {0: "ok", 124: "time limit"}.get(step["code"], "FAILED")
-    detail = results.get(f"{name}_counts")
-    return f"{verdict} ({detail})" if detail else verdict
+def _titles(rows: Sequence[Cells]) -> list[str]:
+    """The columns that say something, in the steps' order."""
+    used = {title for row in rows for title, cell in row.items() if cell not in ("", NOT_TRIED)}
+    order = [*FACTS, COMMIT, *(step.title for row in ROWS.values() for step in steps(row))]
+    order += [title for row in rows for title in row]
+    return [title for title in dict.fromkeys(order) if title in used]

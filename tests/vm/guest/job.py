@@ -33,7 +33,7 @@ def main() -> int:
     results = {"facts": facts, "steps": []}
     for step in job["steps"]:
         results["steps"].append(run(step))
-        (OUT / "results.json").write_text(json.dumps(results, indent=1))
+        (OUT / "job-results.json").write_text(json.dumps(results, indent=1))
         save()
     return int(any(step["code"] for step in results["steps"]))
 
