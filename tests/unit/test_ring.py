@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 import struct
 from collections.abc import Iterator
+from typing import Any, Callable, Union
 
 import pytest
 
@@ -189,6 +191,63 @@ def test_what_was_read_stays_when_the_ring_is_written_again(producer: Producer, 
     assert numbers(data) == [1]
 
 
+class Logged:
+    """Memory that says when it is looked at, and when it is written to."""
+
+    def __init__(self, memory: Any, says: Callable[[Any], str], log: list[str]) -> None:
+        self._memory, self._says, self._log = memory, says, log
+
+    def __getitem__(self, key: Any) -> Any:
+        self._log.append(self._says(key))
+        return self._memory[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self._log.append("given back")
+        self._memory[key] = value
+
+
+def logged(ring: Union[Ring, TextRing], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the reader does with the memory, in its order."""
+    log: list[str] = []
+    fence = ring._fence
+
+    def counted() -> None:
+        log.append("fence")
+        fence()
+
+    def of_data(key: slice) -> str:
+        return "payload" if key.step is None else "header"
+
+    monkeypatch.setattr(ring, "_fence", counted)
+    monkeypatch.setattr(ring, "_produced", Logged(ring._produced, lambda _: "position", log))
+    monkeypatch.setattr(ring, "_consumed", Logged(ring._consumed, lambda _: "own", log))
+    monkeypatch.setattr(ring, "_producer", Logged(ring._producer, of_data, log))
+    if isinstance(ring, TextRing):
+        monkeypatch.setattr(ring, "_words", Logged(ring._words, lambda _: "header", log))
+    return log
+
+
+IN_ORDER = ["position", "fence", "header", "fence", "payload", "fence", "given back"]
+
+
+def test_each_look_is_over_before_the_next_one(
+    producer: Producer, ring: Ring, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the machine may do a later load first, it would see what was there before."""
+    producer.write(1)
+    with monkeypatch.context() as patch:
+        log = logged(ring, patch)
+        assert numbers(ring.read()) == [1]
+    assert log == IN_ORDER
+
+
+def test_the_fence_comes_back_and_can_be_passed_again(ring: Ring) -> None:
+    """It is a lock that is held: nobody else may have it meanwhile."""
+    for _ in range(3):
+        ring._fence()
+        assert ring._own.locked()
+
+
 # records of any size
 
 
@@ -220,6 +279,18 @@ def test_each_record_has_its_own_size(producer: Producer, texts: TextRing) -> No
         assert texts.read() == written
         assert producer.consumed == producer.position
         assert texts.read() == []
+
+
+def test_each_look_at_texts_is_over_before_the_next_one(
+    producer: Producer, texts: TextRing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    producer.write_bytes(some(1, 9))
+    producer.write_bytes(some(2, 9), DISCARDED)
+    with monkeypatch.context() as patch:
+        log = logged(texts, patch)
+        assert texts.read() == [some(1, 9)]
+    assert list(dict.fromkeys(log)) == list(dict.fromkeys(IN_ORDER))
+    assert [what for what, _ in itertools.groupby(log)] == IN_ORDER
 
 
 def test_a_busy_text_holds_up_those_behind_it(producer: Producer, texts: TextRing) -> None:

@@ -6,10 +6,17 @@ the producer's, then the data twice in a row, so that nothing ever wraps. Each
 record has an 8-byte header whose topmost bit says that it is still being
 written. All records are of one size, so a batch is one copy, and checking it is
 one strided look at the headers. bcc's callbacks cost 2-6 times as much.
+
+The order in which that is read matters. The kernel makes the producer's position,
+then the header, known by a release (smp_store_release(), xchg()); libbpf acquires
+both (smp_load_acquire()). Python has plain loads only, which arm64 may carry out in
+another order, so that a record would seem ready and be an old one. _fence() stands
+between the position, the headers, the payloads, and the giving back of their space.
 """
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import time
 
@@ -35,6 +42,18 @@ class _Mapped:
         self._consumed = memoryview(self._consumer)[:8].cast("Q")
         self._produced = memoryview(self._producer)[:8].cast("Q")
         self._position = self._consumed[0]
+        self._own = _thread.allocate_lock()
+        self._own.acquire()
+
+    def _fence(self) -> None:
+        """What was read before is read before what comes after.
+
+        A lock's release is a store that waits for all earlier accesses; its acquisition begins
+        with a load that all later ones wait for; and the hardware keeps the two in order (Arm's
+        memory model: [L]; po; [A]). x86_64 does not reorder loads: 0.5 us a batch for nothing.
+        """
+        self._own.release()
+        self._own.acquire()
 
     def close(self) -> None:
         self._consumed.release()
@@ -56,6 +75,7 @@ class Ring(_Mapped):
         They are copied and given back to the kernel before this returns.
         """
         end = self._produced[0]
+        self._fence()
         count = min((end - self._position) // self._stride, most_records)
         if not count:
             return b""
@@ -66,7 +86,9 @@ class Ring(_Mapped):
         ready = len(busy) - len(busy.lstrip(b"\0"))
         if not ready:
             return b""
+        self._fence()
         data = self._producer[start : start + ready * self._stride]
+        self._fence()
         self._position += ready * self._stride
         self._consumed[0] = self._position
         return data
@@ -100,7 +122,8 @@ class TextRing(_Mapped):
         return records
 
     def _read(self, end: int) -> list[bytes]:
-        records = []
+        self._fence()
+        ready = []
         words, position = self._words, self._position
         while position < end:
             at = self._data_at + position % self._size
@@ -109,8 +132,11 @@ class TextRing(_Mapped):
                 break
             size = header & ~(_BUSY | _DISCARDED)
             if not header & _DISCARDED:
-                records.append(self._producer[at + _HEADER_BYTES : at + _HEADER_BYTES + size])
+                ready.append(slice(at + _HEADER_BYTES, at + _HEADER_BYTES + size))
             position += _HEADER_BYTES + (size + 7) // 8 * 8
+        self._fence()
+        records = [self._producer[each] for each in ready]
+        self._fence()
         if position != self._position:
             self._position = self._consumed[0] = position
         return records
