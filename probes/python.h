@@ -39,7 +39,7 @@ struct walk {
 	u64 task; /* whose it is: another may have taken it meanwhile */
 	u64 ns;
 	u64 start_ns;
-	u64 fsbase;
+	u64 thread; /* pthread_self() */
 	u64 interp;
 	u64 tstate;
 	u64 fallback;
@@ -88,12 +88,6 @@ static __always_inline struct py_process *python_of(struct task_struct *task)
 	return pythons.lookup(&tgid);
 }
 
-/* pthread_self(), as PyThreadState.thread_id has it */
-static __always_inline u64 thread_pointer(struct task_struct *task)
-{
-	return READ(u64, &task->THREAD_POINTER);
-}
-
 static __always_inline void begin_walk(struct walk *walk)
 {
 	walk->interp = 0;
@@ -117,7 +111,7 @@ static __always_inline struct walk *new_walk(struct task_struct *task,
 	if (!walk)
 		return 0;
 	walk->task = (u64)task;
-	walk->fsbase = thread_pointer(task);
+	walk->thread = pthread_self_of(task);
 	walk->py = *py;
 	walk->kind = kind;
 	walk->tries = 0;

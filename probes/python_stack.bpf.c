@@ -8,9 +8,7 @@
 #define TSTATES_A_STAGE 48
 /* with CODES_A_STAGE it stays below the kernel's limit of 33 tail calls */
 #define MOST_TRIES 5
-/* glibc's struct pthread: specific_1stblock[0].data, x86_64 (nptl/descr.h) */
-#define PTHREAD_DATA 0x318
-#define PTHREAD_FIRST_KEYS 32
+#define PTHREAD_FIRST_KEYS 32 /* nptl: the others' values lie elsewhere */
 
 static __always_inline u64 user_u64(struct walk *walk, u64 address)
 {
@@ -81,7 +79,8 @@ static __always_inline u64 tstate_of_key(struct walk *walk,
 		walk->unreadable = 1;
 	if (key >= PTHREAD_FIRST_KEYS)
 		return 0;
-	return user_u64(walk, walk->fsbase + PTHREAD_DATA + key * 16);
+	/* struct pthread_key_data: uintptr_t seq; void *data */
+	return user_u64(walk, walk->thread + PTHREAD_SPECIFIC + key * 16 + 8);
 }
 
 static __always_inline u64 known_tstate(struct walk *walk,
@@ -94,11 +93,11 @@ static __always_inline u64 known_tstate(struct walk *walk,
 	if (alone || layout->minor >= 12)
 		tstate = tstate_of_key(walk, layout);
 	if (tstate &&
-	    user_u64(walk, tstate + layout->thread_id) == walk->fsbase)
+	    user_u64(walk, tstate + layout->thread_id) == walk->thread)
 		return tstate;
 	cached = alone ? tstates.lookup(&walk->key) : 0;
 	if (cached &&
-	    user_u64(walk, *cached + layout->thread_id) == walk->fsbase)
+	    user_u64(walk, *cached + layout->thread_id) == walk->thread)
 		return *cached;
 	return 0;
 }
@@ -158,7 +157,7 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 			continue;
 		}
 		if (user_u64(walk, tstate + layout->thread_id) ==
-		    walk->fsbase) {
+		    walk->thread) {
 			walk->fallback = tstate;
 			if (current_frame(walk, layout, tstate)) {
 				done = true;

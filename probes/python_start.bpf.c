@@ -3,10 +3,11 @@
  * A new interpreter: a uprobe on Py_InitializeFromConfig() (3.8 and later; before,
  * on what comes next to it), which every CPython runs once before any Python code.
  * The binary is recognised by that function's own code, so that one program serves
- * all; its first byte is the uprobe's breakpoint.
+ * all; its first bytes are the uprobe's breakpoint.
  */
 
 #define START_BYTES 64
+#define BREAKPOINT_BYTES 4 /* arm64's; x86_64's is 1 */
 #define PAGE_OFFSET_BITS 0xfff
 
 int on_python_start(struct pt_regs *ctx)
@@ -19,7 +20,8 @@ int on_python_start(struct pt_regs *ctx)
 	u32 tgid = READ(u32, &task->tgid);
 	u64 key;
 
-	if (!life || read_user(code, sizeof(code), (void *)(ip + 1)))
+	if (!life ||
+	    read_user(code, sizeof(code), (void *)(ip + BREAKPOINT_BYTES)))
 		return 0;
 	key = mix(0, ip & PAGE_OFFSET_BITS);
 #pragma unroll

@@ -72,6 +72,7 @@ static __always_inline struct arguments arguments_of(struct task_struct *task)
 #define SYS_FUTEX 98
 #define PSR_USER_64 0 /* arch/arm64/include/uapi/asm/ptrace.h, PSR_MODE_EL0t */
 #define PSR_MODE 0x1f
+#define USER_ADDRESS_BITS 52
 
 #define USER_IP(ctx) (((struct pt_regs *)(ctx))->pc)
 #define KPROBE_FIRST(ctx) READ(u64, &((struct pt_regs *)(ctx))->regs[0])
@@ -84,10 +85,14 @@ static __always_inline struct arguments arguments_of(struct task_struct *task)
 	u64 top = READ(u64, &task->stack) + THREAD_SIZE_BYTES;
 	struct pt_regs *regs = (struct pt_regs *)top - 1;
 
-	if ((READ(u64, &regs->pstate) & PSR_MODE) != PSR_USER_64)
+	u64 pc = READ(u64, &regs->pc);
+
+	/* the mode's number is 0: memory without registers may have that, too */
+	if ((READ(u64, &regs->pstate) & PSR_MODE) != PSR_USER_64 || !pc ||
+	    pc >> USER_ADDRESS_BITS)
 		return given;
 	given.number = READ(s32, &regs->syscallno);
-	given.first = READ(u64, &regs->regs[0]);
+	given.first = READ(u64, &regs->orig_x0); /* x0 is the result, too */
 	given.second = READ(u64, &regs->regs[1]);
 	given.third = READ(u64, &regs->regs[2]);
 	given.fourth = READ(u64, &regs->regs[3]);

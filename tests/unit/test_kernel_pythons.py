@@ -18,7 +18,7 @@ from images import CODE, image, offsets
 from zombiebpf.kernel import pythons as room
 from zombiebpf.kernel.program import probes_directory
 from zombiebpf.kernel.pythons import START_BYTES, Pythons, fingerprint
-from zombiebpf.python.image import INIT_BYTES
+from zombiebpf.python.image import BREAKPOINT_BYTES, INIT_BYTES
 from zombiebpf.python.interpreter import Interpreter, Unsupported
 
 WALK = (probes_directory() / "python_stack.bpf.c").read_text(encoding="utf-8")
@@ -83,6 +83,7 @@ def test_each_byte_of_the_code_counts(at: int) -> None:
 def test_as_many_bytes_are_read_as_are_compared() -> None:
     assert f"#define START_BYTES {START_BYTES}\n" in START
     assert START_BYTES == INIT_BYTES
+    assert f"#define BREAKPOINT_BYTES {BREAKPOINT_BYTES} " in START
 
 
 # the tables of the probes

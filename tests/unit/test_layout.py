@@ -12,12 +12,24 @@ from btf_blobs import of_structs
 
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.layout import STRUCTS, TRACEPOINTS, btf_names, from_btf, from_headers
+from zombiebpf.kernel.layout import (
+    OF_MACHINE,
+    STRUCTS,
+    TRACEPOINTS,
+    btf_names,
+    from_btf,
+    from_headers,
+)
 
 MEMBER = re.compile(r"struct \{ (?:char _at_(\w+)\[(\d+)\]; )?(.*) \} __attribute__\(\(packed\)\);")
 
 
 X86_64, ARM64 = "thread.fsbase", "thread.uw.tp_value"
+
+
+@pytest.fixture(autouse=True)
+def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
 def offsets(state: str = "__state", pointer: str = X86_64) -> dict[str, dict[str, int]]:
@@ -111,6 +123,37 @@ def test_what_points_to_a_threads_data_on_either_machine(name: str, declaration:
     layout = from_btf(kernel(offsets(pointer=name)))
     assert layout.macros["THREAD_POINTER"] == name
     assert (4104, declaration) in members(layout.c, "task_struct")
+
+
+@pytest.mark.parametrize(
+    ("struct", "path"),
+    [(struct, path) for struct, paths in OF_MACHINE["aarch64"].items() for path in paths],
+)
+def test_what_is_read_on_arm64_alone(
+    struct: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = from_btf(kernel(offsets())).c
+    assert not re.search(rf"\b{path}(\[\d+\])?;", here)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    fields = offsets(pointer=ARM64)
+    fields["pt_regs"] = {each: 8 * at for at, each in enumerate(OF_MACHINE["aarch64"]["pt_regs"])}
+    fields["task_struct"]["robust_list"] = 5000
+    c = from_btf(kernel(fields)).c
+    declared = dict(members(c, struct))
+    assert re.search(rf"\b{path}(\[\d+\])?;", declared[fields[struct][path]])
+    del fields[struct][path]
+    with pytest.raises(ZombiebpfError, match=rf"no {struct}\.{path} "):
+        from_btf(kernel(fields))
+
+
+def test_the_registers_on_arm64_have_their_real_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They end where the thread's kernel stack ends."""
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    fields = offsets(pointer=ARM64)
+    fields["pt_regs"] = dict.fromkeys(OF_MACHINE["aarch64"]["pt_regs"], 0)
+    fields["pt_regs"]["exit_rcu"] = 328
+    fields["task_struct"]["robust_list"] = 5000
+    assert "char _size[336];" in from_btf(kernel(fields)).c
 
 
 def test_no_pointer_to_a_threads_data() -> None:

@@ -4,20 +4,22 @@
 from __future__ import annotations
 
 import os
+import platform
 import select
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import pytest
 from installed_pythons import Installed, installed, readable
 
 from zombiebpf.python import programs
-from zombiebpf.python.image import INIT_BYTES, Image, read_image
+from zombiebpf.python.image import BREAKPOINT_BYTES, INIT_BYTES, Image, read_image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
+from zombiebpf.python.offsets import offsets_of
 from zombiebpf.python.programs import image_of_program, known_pythons
 
 IDS = [each.label for each in readable()]
@@ -64,8 +66,8 @@ def test_the_function_for_a_uprobe(python: Installed) -> None:
     assert image is not None
     assert image.init is not None
     assert image.init_offset is not None
-    code = Path(image.path).read_bytes()[image.init_offset :][: 1 + INIT_BYTES]
-    assert image.init_bytes == code[1:]
+    code = Path(image.path).read_bytes()[image.init_offset :]
+    assert image.init_bytes == code[BREAKPOINT_BYTES:][:INIT_BYTES]
     assert len(image.init_bytes) == INIT_BYTES
     assert len(set(image.init_bytes)) > 10
     if image.text_delta is not None:
@@ -273,3 +275,33 @@ def test_bias_of_an_image() -> None:
     moved = Image(*fields, text_delta=0x1000, problem=None)
     assert fixed.bias(0x400000, 0x2000) == 0
     assert moved.bias(0x7F0000003000, 0x2000) == 0x7F0000000000
+
+
+EM_X86_64, EM_AARCH64, EM_RISCV = 62, 183, 243
+
+
+@pytest.mark.parametrize(
+    ("number", "here", "reason"),
+    [
+        (EM_X86_64, "x86_64", None),
+        (EM_AARCH64, "aarch64", None),
+        (EM_AARCH64, "x86_64", "not for x86_64 (aarch64)"),
+        (EM_X86_64, "aarch64", "not for aarch64 (x86_64)"),
+        (EM_RISCV, "riscv64", "not for x86_64 or aarch64 (riscv)"),
+    ],
+)
+def test_the_machine_it_is_for(
+    number: int, here: str, reason: Optional[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = image_of_program(readable()[0].program)
+    assert own is not None
+    copied = tmp_path / os.path.basename(own.path)
+    data = bytearray(Path(own.path).read_bytes())
+    data[18:20] = number.to_bytes(2, "little")  # e_machine
+    copied.write_bytes(data)
+    monkeypatch.setattr(platform, "machine", lambda: here)
+    image = read_image(str(copied))
+    assert image is not None
+    assert image.problem == reason
+    assert image.version == own.version
+    assert image.offsets == (offsets_of(own.version, here) if reason is None else None)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
 import struct
 import subprocess
@@ -17,6 +18,7 @@ from zombiebpf.python.offsets import (
     ABSENT,
     COOKIE,
     DEBUG_OFFSETS_SIZE,
+    MACHINES,
     Offsets,
     OffsetsError,
     from_debug_offsets,
@@ -24,20 +26,39 @@ from zombiebpf.python.offsets import (
 )
 
 PROGRAM = Path(__file__).parent / "data" / "python_offsets.c"
-WITH_HEADERS = [each for each in readable() if each.has_internal_headers and shutil.which("gcc")]
+WITH_HEADERS = [each for each in readable() if each.has_internal_headers]
 MINORS = range(7, 16)
+# How a program is compiled for a machine, and run here: Debian's gcc-aarch64-linux-gnu,
+# qemu-user-static.
+TOOLS = {
+    machine: (["gcc"], [])
+    if machine == platform.machine()
+    else ([f"{machine}-linux-gnu-gcc", "-static"], [f"qemu-{machine}-static"])
+    for machine in MACHINES
+}
+COMPARED = [
+    (python, machine)
+    for machine, (compiler, emulator) in TOOLS.items()
+    for python in WITH_HEADERS
+    if all(map(shutil.which, [compiler[0], *emulator]))
+    # the distribution's headers have a pyconfig.h for their own machine alone
+    and (machine == platform.machine() or python.label.endswith("-pyenv"))
+]
 
 
-@pytest.mark.parametrize("python", WITH_HEADERS, ids=[each.label for each in WITH_HEADERS])
-def test_the_table_is_what_the_headers_say(python: Installed, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("python", "machine"), COMPARED, ids=[f"{each.label}-{machine}" for each, machine in COMPARED]
+)
+def test_the_table_is_what_the_headers_say(python: Installed, machine: str, tmp_path: Path) -> None:
     program = tmp_path / "offsets"
     include = [f"-I{python.include}", f"-I{python.include}/internal"]
-    subprocess.run(
-        ["gcc", "-w", "-DNDEBUG", *include, "-o", str(program), str(PROGRAM)], check=True
-    )
-    said = subprocess.run([str(program)], capture_output=True, text=True, check=True).stdout
+    compiler, emulator = TOOLS[machine]
+    command = [*compiler, "-w", "-DNDEBUG", *include, "-o", str(program), str(PROGRAM)]
+    subprocess.run(command, check=True)
+    command = [*emulator, str(program)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     expected = {name: int(value) for name, value in (line.split("=") for line in said.splitlines())}
-    found = offsets_of(python.version)
+    found = offsets_of(python.version, machine)
     assert found is not None
     assert found._asdict() == expected
 
@@ -47,7 +68,7 @@ def test_the_file_says_the_same(python: Installed) -> None:
     image = image_of_program(python.program)
     assert image is not None
     assert image.problem is None
-    assert image.offsets == offsets_of(python.version)
+    assert image.offsets == offsets_of(python.version, platform.machine())
 
 
 @pytest.mark.parametrize("minor", MINORS)
@@ -59,6 +80,15 @@ def test_each_fits_and_is_named(minor: int) -> None:
     assert (found.frame_owner == ABSENT) == (minor < 11)
     assert (found.cframe_frame == ABSENT) == (minor not in (11, 12))
     assert found.lasti_scale == (2 if minor == 10 else 1)
+
+
+@pytest.mark.parametrize("minor", MINORS)
+def test_on_arm64_two_mutexes_are_larger(minor: int) -> None:
+    x86_64, arm64 = (offsets_of((3, minor, 5), machine) for machine in ("x86_64", "aarch64"))
+    assert x86_64 is not None
+    assert arm64 is not None
+    assert arm64.tss_key - x86_64.tss_key == (16 if minor <= 11 else 0)
+    assert arm64._replace(tss_key=x86_64.tss_key) == x86_64
 
 
 @pytest.mark.parametrize("version", [(2, 7, 18), (3, 6, 15), (3, 16, 0), (4, 13, 0)])

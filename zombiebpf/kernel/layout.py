@@ -64,10 +64,18 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
 }
 
 # The same for one machine alone: the registers at the top of a thread's kernel stack
-# (probes/syscall.h); x86_64's are an ABI.
+# (probes/syscall.h), which on x86_64 are an ABI, and what leads to the C library's own data
+# of a thread (probes/pthread.h).
 OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "aarch64": {
-        "pt_regs": {"regs": "u64[31]", "pc": "u64", "pstate": "u64", "syscallno": "int"},
+        "pt_regs": {
+            "regs": "u64[31]",
+            "pc": "u64",
+            "pstate": "u64",
+            "orig_x0": "u64",
+            "syscallno": "int",
+        },
+        "task_struct": {"robust_list": "u64"},
     },
 }
 
@@ -119,7 +127,8 @@ class Layout(NamedTuple):
 
 
 def _structs() -> Mapping[str, Mapping[str, str]]:
-    return {**STRUCTS, **OF_MACHINE.get(platform.machine(), {})}
+    own = OF_MACHINE.get(platform.machine(), {})
+    return {name: {**STRUCTS.get(name, {}), **own.get(name, {})} for name in {**STRUCTS, **own}}
 
 
 def btf_names() -> list[str]:

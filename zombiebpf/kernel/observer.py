@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,11 +26,12 @@ from zombiebpf.python.stacks import RecordError, Stacks
 from zombiebpf.stack import Stack
 from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, TEXT_BYTES, decode
 
-PY_RING_PAGES = 2048  # 8 MiB: some thousand functions, each sent once
-RING_PAGES = 4096  # 16 MiB: 170,000 records, some 3 s of the fastest fork storm
+# bcc counts in pages of the machine, which on arm64 may have 16 or 64 KiB
+PY_RING_PAGES = (8 << 20) // mmap.PAGESIZE  # some thousand functions, each sent once
+RING_PAGES = (16 << 20) // mmap.PAGESIZE  # 170,000 records, some 3 s of the fastest fork storm
 MAX_LIVES = 65536  # processes followed at one time
 # Without KASAN; arm64's is a page where that is greater. The self-check finds a wrong one out.
-_THREAD_SIZE = max(16384, os.sysconf("SC_PAGE_SIZE"))
+_THREAD_SIZE = max(16384, mmap.PAGESIZE)
 _HEADER_BYTES = 8
 
 
@@ -100,6 +103,7 @@ class Observer:
             "MAX_FILENAME_CHUNKS": "5",
             "MAX_ARGV_CHUNKS": str(ARGV_BYTES // TEXT_BYTES),
             "THREAD_SIZE_BYTES": str(_THREAD_SIZE),
+            "PTHREAD_BYTES": str(_pthread_bytes()),
             "OBSERVER_PIDNS": str(machine.pid_namespace()),
             "SEND_WAITS": str(int(self._waits)),
             "SELECTING": str(int(self._selecting)),
@@ -215,6 +219,13 @@ class Observer:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
+
+
+def _pthread_bytes() -> int:
+    """sizeof(struct pthread), as this process's glibc tells debuggers; 0: it is another library."""
+    with suppress(ValueError):
+        return ctypes.c_uint32.in_dll(ctypes.CDLL(None), "_thread_db_sizeof_pthread").value
+    return 0
 
 
 def _headers_or_fail(problem: Optional[str]) -> str:

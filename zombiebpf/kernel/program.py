@@ -21,6 +21,7 @@ SOURCES = (
     "wire.h",
     "pywire.h",
     "state.h",
+    "pthread.h",
     "python.h",
     "syscall.h",
     "block.h",

@@ -9,6 +9,7 @@ from CPython 3.7 on, stripped ones too: extension modules need the symbols.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import stat
 from collections import OrderedDict
@@ -17,6 +18,7 @@ from typing import NamedTuple, Optional
 from zombiebpf.python import elf
 from zombiebpf.python.offsets import (
     DEBUG_OFFSETS_SIZE,
+    MACHINES,
     Offsets,
     OffsetsError,
     Version,
@@ -26,7 +28,8 @@ from zombiebpf.python.offsets import (
     version_of_hex,
 )
 
-INIT_BYTES = 64  # of code, from a function's second byte on: its first may be a breakpoint
+INIT_BYTES = 64  # of a function's code, after what may be a breakpoint
+BREAKPOINT_BYTES = 4  # arm64's; x86_64's is 1
 # Called once, before any Python code runs, by the python program as by Py_Initialize().
 INIT = "Py_InitializeFromConfig"  # 3.8 on
 INIT_3_7 = "_PyRuntimeState_Init"  # by _PyRuntime_Initialize(), which guards against a second
@@ -53,7 +56,7 @@ class Image(NamedTuple):
     bytes_type: int  # of PyBytes_Type; 0: none
     init: Optional[int]  # of a function called once at the start, before any Python code
     init_offset: Optional[int]  # of that function in the file, for a uprobe
-    init_bytes: bytes  # INIT_BYTES of its code, from the second byte on
+    init_bytes: bytes  # INIT_BYTES of its code, after the first BREAKPOINT_BYTES
     offsets: Optional[Offsets]
     text_delta: Optional[int]  # virtual address - file offset of the code; None: ET_EXEC
     problem: Optional[str]  # why its stacks cannot be read; None: they can
@@ -105,7 +108,7 @@ def _image(file: elf.Elf, path: str) -> Optional[Image]:
         return _without_runtime(file, path)
     version, level = _version(file, path)
     init = file.symbol(INIT) or file.symbol(INIT_3_7)
-    code = b"" if init is None else file.bytes_at(init + 1, INIT_BYTES)
+    code = b"" if init is None else file.bytes_at(init + BREAKPOINT_BYTES, INIT_BYTES)
     offsets = None
     problem = _problem(file, version, level)
     if problem is None and version is not None:
@@ -143,8 +146,11 @@ def _without_runtime(file: elf.Elf, path: str) -> Optional[Image]:
 
 
 def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[str]:
-    if file.machine != "EM_X86_64":
-        return f"not for x86_64 ({file.machine[3:].lower()})"
+    here, its = platform.machine(), _machine(file)
+    if its not in MACHINES:
+        return f"not for {' or '.join(MACHINES)} ({its})"
+    if its != here:  # run by an emulator
+        return f"not for {here} ({its})"
     if version is None:
         return "a CPython of unknown version"
     if offsets_of(version) is None:
@@ -160,8 +166,13 @@ def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[
 
 def _offsets(file: elf.Elf, runtime: int, version: Version) -> Optional[Offsets]:
     if version[1] < FIRST_WITH_DEBUG_OFFSETS:
-        return offsets_of(version)
+        return offsets_of(version, _machine(file))
     return from_debug_offsets(file.bytes_at(runtime, DEBUG_OFFSETS_SIZE), version)
+
+
+def _machine(file: elf.Elf) -> str:
+    """As platform.machine() has it."""
+    return file.machine[len("EM_") :].lower()
 
 
 def _text_delta(file: elf.Elf) -> Optional[int]:

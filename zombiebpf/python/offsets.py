@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Where do CPython's structures keep what a stack walk reads?
 
-x86_64, builds with the GIL and without Py_DEBUG or Py_TRACE_REFS. From 3.13 on an
-interpreter tells by itself: `_PyRuntime` begins with `_Py_DebugOffsets`
+Machines of 64 bits, builds with the GIL and without Py_DEBUG or Py_TRACE_REFS. From
+3.13 on an interpreter tells by itself: `_PyRuntime` begins with `_Py_DebugOffsets`
 (Include/internal/pycore_runtime.h, later pycore_debug_offsets.h), whose initial
 value lies in the ELF file. What it does not tell, and all of 3.7 to 3.12, comes
 from the tables here: offsetof() of the interpreter's own headers.
@@ -177,16 +177,25 @@ _TABLES: Mapping[int, Offsets] = {
 }
 
 
-def offsets_of(version: Version) -> Optional[Offsets]:
-    """From the tables; None for a version that they do not have."""
+# What lies before autoTSSkey in _PyRuntime (struct _gil_runtime_state) has two mutexes until
+# 3.11. pthread_mutex_t is 40 bytes on x86_64; elsewhere: glibc's __SIZEOF_PTHREAD_MUTEX_T.
+_MUTEXES_UNTIL = 11
+_MUTEX_GROWTH = {"x86_64": 0, "aarch64": 8}
+MACHINES = tuple(_MUTEX_GROWTH)
+
+
+def offsets_of(version: Version, machine: str = "x86_64") -> Optional[Offsets]:
+    """From the tables; None for a version that they do not have. `machine` is of MACHINES."""
     major, minor, micro = version
-    if major != 3:
+    found = _TABLES.get(minor) if major == 3 else None
+    if found is None:
         return None
-    found = _TABLES.get(minor)
-    if found is not None and minor == 7 and 0 <= micro < 4:
-        # What lies before gilstate in _PyRuntime grew by 88 bytes in 3.7.4.
-        return found._replace(tss_key=found.tss_key - 88)
-    return found
+    key = found.tss_key
+    if minor == 7 and 0 <= micro < 4:
+        key -= 88  # what lies before gilstate in _PyRuntime grew in 3.7.4
+    if minor <= _MUTEXES_UNTIL:
+        key += 2 * _MUTEX_GROWTH[machine]
+    return found._replace(tss_key=key)
 
 
 class _Positions(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import os
+import platform
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,8 @@ from zombiebpf.python.image import Image, read_image
 _NAMES = re.compile(r"(python|pypy)(3(\.\d+)?[a-z]*)?")
 _USUAL = ("/usr/bin", "/usr/local/bin", "/opt/*/bin", "/opt/python/*/bin")
 _LIBRARIES = (
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib/x86_64-linux-gnu",
+    f"/lib/{platform.machine()}-linux-gnu",
+    f"/usr/lib/{platform.machine()}-linux-gnu",
     "/lib64",
     "/usr/lib64",
     "/lib",
