@@ -52,6 +52,8 @@ def steps(row: Row) -> list[Step]:
              f"c=$?; grep '\"found\"' {OUT}/doctor.json; exit $c", 600, in_ci=True),
         Step("stacks", "Python's stacks",
              f"python3 tests/vm/guest/stacks.py {PROGRAM} {pythons}", 900, in_ci=True),
+        Step("traceback", "stacks as traceback tells them", ".venv/bin/python tests/stacks --only "
+             + " ".join(f"--python {each}" for each in row.pythons), 2400),
         Step("zoo", "kernel tests (the zoo)",
              f"{_PYTEST} --junitxml={OUT}/zoo.xml {_ZOO}", 2400, in_ci=True),
         Step("zoo-tracepoints", "the zoo on tracepoints",
