@@ -26,11 +26,12 @@ static __always_inline u64 pthread_self_of(struct task_struct *task)
 static __always_inline u64 pthread_self_of(struct task_struct *task)
 {
 	u64 list = READ(u64, &task->robust_list);
+	u64 pointer = READ(u64, &task->THREAD_POINTER);
 
 	if (list)
 		return list - PTHREAD_ROBUST_HEAD;
 	/* The child of a clone(2) that was not glibc's. copy_thread() has read the
-	 * register then; the size is that of the observer's glibc. */
-	return READ(u64, &task->THREAD_POINTER) - PTHREAD_BYTES;
+	 * register then; the size is that of the observer's glibc, 0: unknown. */
+	return pointer && PTHREAD_BYTES ? pointer - PTHREAD_BYTES : 0;
 }
 #endif

@@ -131,6 +131,9 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 	if (!walk->interp) {
 		walk->interp = user_u64(
 			walk, walk->py.runtime + layout->interpreters_head);
+		/* 0 is also the thread_id of a state that is nobody's yet */
+		if (!walk->thread)
+			walk->interp = 0;
 		if (walk->interp)
 			walk->fallback =
 				known_tstate(walk, layout, walk->interp);
