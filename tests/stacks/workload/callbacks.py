@@ -8,6 +8,7 @@ import gc
 import itertools
 import json
 import os
+import platform
 import re
 import signal
 import sys
@@ -15,6 +16,8 @@ import tempfile
 import weakref
 
 from witness import child, forked, name, os_fork, os_waitpid, program, reaped, snap, write
+
+CLONE = {"x86_64": 56, "aarch64": 220}
 
 
 def key(*_):
@@ -87,6 +90,21 @@ def by_ctypes():
         os._exit(0)
     forked(stack, pid)
     stack, pid = snap(), held.waitpid(pid, None, 0)
+    reaped(stack, pid)
+
+    name("clone(2): a child that the C library knows nothing of")
+    number = CLONE.get(platform.machine())
+    if number is None:
+        write("absent", reason="the number of clone(2) is not known on this machine")
+        return
+    arguments = [number, int(signal.SIGCHLD), *[0] * 4]
+    stack, pid = snap(), held.syscall(*map(ctypes.c_long, arguments))
+    if pid == 0:
+        child()
+        child(child)
+        os._exit(0)
+    forked(stack, pid)
+    stack, (pid, _) = snap(), os_waitpid(pid, 0)
     reaped(stack, pid)
 
 
