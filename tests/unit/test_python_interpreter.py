@@ -74,11 +74,10 @@ def test_the_function_for_a_uprobe(python: Installed) -> None:
         assert image.init - image.init_offset == image.text_delta
 
 
-@pytest.mark.parametrize(
-    "python",
-    [each for each in installed() if each.version < (3, 7)],
-    ids=lambda each: each.label,
-)
+OLDER = [each for each in installed() if each.version < (3, 7)]
+
+
+@pytest.mark.parametrize("python", OLDER, ids=[each.label for each in OLDER])
 def test_older_ones_are_named(python: Installed) -> None:
     said = "import os; os.write(1, b'x\\n'); os.read(0, 1)"
     found, _ = found_in(python.program, "-I", "-c", said)
