@@ -115,7 +115,7 @@ PROBE(sched_process_fork)
 		pythons.delete(&tgid);
 		return 0;
 	}
-	inherit_python(py, tgid);
+	inherit_python(forker, py, tgid);
 	ask_for_stack(ctx, forker, py, ZB_OF_FORK, &record);
 	return 0;
 }

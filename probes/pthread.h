@@ -8,9 +8,10 @@
 #define PTHREAD_SPECIFIC 0x310 /* specific_1stblock: the first keys' values */
 
 /* The thread pointer itself (TLS_TCB_AT_TP); the kernel sets it, and knows it. */
-static __always_inline u64 pthread_self_of(struct task_struct *task)
+static __always_inline u64 pthread_self_of(struct task_struct *task,
+					   struct py_process *py)
 {
-	return READ(u64, &task->THREAD_POINTER);
+	return READ(u64, &task->thread.fsbase);
 }
 #else
 #define PTHREAD_ROBUST_HEAD 0xe0
@@ -23,15 +24,12 @@ static __always_inline u64 pthread_self_of(struct task_struct *task)
  * in it at the same place in all of them: glibc tells the kernel of it in each thread
  * before other code runs there (set_robust_list(2)).
  */
-static __always_inline u64 pthread_self_of(struct task_struct *task)
+static __always_inline u64 pthread_self_of(struct task_struct *task,
+					   struct py_process *py)
 {
 	u64 list = READ(u64, &task->robust_list);
-	u64 pointer = READ(u64, &task->THREAD_POINTER);
 
-	if (list)
-		return list - PTHREAD_ROBUST_HEAD;
-	/* The child of a clone(2) that was not glibc's. copy_thread() has read the
-	 * register then; the size is that of the observer's glibc, 0: unknown. */
-	return pointer && PTHREAD_BYTES ? pointer - PTHREAD_BYTES : 0;
+	/* none: the child of a clone(2) that was not glibc's, a copy of its forker */
+	return list ? list - PTHREAD_ROBUST_HEAD : py->forker_thread;
 }
 #endif

@@ -111,7 +111,7 @@ static __always_inline struct walk *new_walk(struct task_struct *task,
 	if (!walk)
 		return 0;
 	walk->task = (u64)task;
-	walk->thread = pthread_self_of(task);
+	walk->thread = pthread_self_of(task, py);
 	walk->py = *py;
 	walk->kind = kind;
 	walk->tries = 0;
@@ -170,7 +170,8 @@ static __always_inline void note_children(struct py_process *py)
 }
 
 /* The same address space, for a while: until the child execs or ends. */
-static __always_inline void inherit_python(struct py_process *py,
+static __always_inline void inherit_python(struct task_struct *forker,
+					   struct py_process *py,
 					   u32 child_tgid)
 {
 	struct py_process copy;
@@ -179,6 +180,7 @@ static __always_inline void inherit_python(struct py_process *py,
 	copy = *py;
 	copy.own = bpf_ktime_get_ns();
 	copy.forked = 0;
+	copy.forker_thread = pthread_self_of(forker, py);
 	if (pythons.update(&child_tgid, &copy))
 		count_lost(ZB_LOST_TABLE_FULL);
 }

@@ -56,6 +56,7 @@ struct py_process {
 	u64 own; /* of this process alone */
 	u32 layout; /* index in `layouts` */
 	u32 forked; /* it has, or had, children */
+	u64 forker_thread; /* pthread_self() of the thread that forked it; 0: not known */
 };
 
 /* An interpreter's binary, recognised by the code of its Py_InitializeFromConfig. */

@@ -298,7 +298,7 @@ def test_a_process_with_children(bpf: FakeBpf, binary: str, running: dict[int, F
 def test_what_the_probes_know_stays(bpf: FakeBpf, binary: str, running: dict[int, Found]) -> None:
     """A fork or the uprobe was first: the lineage must not change under the stacks."""
     running[20] = Interpreter(image(binary), 1, 2)
-    before = bpf["pythons"].Leaf(11, 12, 14, 15, 13, 16, 0, 1)
+    before = bpf["pythons"].Leaf(11, 12, 14, 15, 13, 16, 0, 1, 0)
     bpf["pythons"][20] = before
     assert Pythons(bpf).register(20)
     assert bpf["pythons"] == {20: before}
@@ -352,7 +352,7 @@ def test_what_its_uprobe_knew_was_known_from_the_start(
     bpf: FakeBpf, binary: str, running: dict[int, Found]
 ) -> None:
     running[20] = Interpreter(image(binary), 1, 2)
-    bpf["pythons"][20] = bpf["pythons"].Leaf(1, 2, 4, 5, 3, 3, 0, 0)
+    bpf["pythons"][20] = bpf["pythons"].Leaf(1, 2, 4, 5, 3, 3, 0, 0, 0)
     pythons = Pythons(bpf)
     pythons.register(20)
     assert pythons.why_no_stack(20, 0) is None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import platform
 import re
 from collections.abc import Mapping
+from typing import Optional
 
 import pytest
 from btf_blobs import of_structs
@@ -24,15 +25,12 @@ from zombiebpf.kernel.layout import (
 MEMBER = re.compile(r"struct \{ (?:char _at_(\w+)\[(\d+)\]; )?(.*) \} __attribute__\(\(packed\)\);")
 
 
-X86_64, ARM64 = "thread.fsbase", "thread.uw.tp_value"
-
-
 @pytest.fixture(autouse=True)
 def _machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
 
 
-def offsets(state: str = "__state", pointer: str = X86_64) -> dict[str, dict[str, int]]:
+def offsets(state: str = "__state", machine: Optional[str] = "x86_64") -> dict[str, dict[str, int]]:
     """A kernel in which no two fields of all structs lie at the same offset but the first's 0."""
     made: dict[str, dict[str, int]] = {}
     number = 0
@@ -41,8 +39,11 @@ def offsets(state: str = "__state", pointer: str = X86_64) -> dict[str, dict[str
         for path in fields:
             made[struct][path] = 8 * number
             number += 1
+    if machine is not None:
+        own = [(struct, path) for struct, paths in OF_MACHINE[machine].items() for path in paths]
+        for at, (struct, path) in enumerate(own):
+            made.setdefault(struct, {})[path] = 5000 + 8 * at
     made["task_struct"][state] = 4096
-    made["task_struct"][pointer] = 4104
     return made
 
 
@@ -86,7 +87,7 @@ def test_the_text_of_each_kind_of_field() -> None:
         "struct { char _at_ns_inum[24]; struct { u32 inum; } ns; } __attribute__((packed));",
         "struct { int nr; } __attribute__((packed));",
         "struct { char _at___state[4096]; u32 __state; } __attribute__((packed));",
-        "struct { char _at_thread_fsbase[4104]; struct { u64 fsbase; } thread; } "
+        "struct { char _at_thread_fsbase[5000]; struct { u64 fsbase; } thread; } "
         "__attribute__((packed));",
     ]:
         assert line in c
@@ -108,69 +109,53 @@ def test_the_state_by_either_of_its_names(name: str) -> None:
 def test_of_two_names_the_first_is_taken() -> None:
     fields = offsets("__state")
     fields["task_struct"]["state"] = 8192
-    fields["task_struct"][ARM64] = 8200
-    assert from_btf(kernel(fields)).macros == {"STATE_FIELD": "__state", "THREAD_POINTER": X86_64}
+    assert from_btf(kernel(fields)).macros == {"STATE_FIELD": "__state"}
 
 
 @pytest.mark.parametrize(
-    ("name", "declaration"),
+    ("machine", "at", "declaration"),
     [
-        (X86_64, "struct { u64 fsbase; } thread;"),
-        (ARM64, "struct { struct { u64 tp_value; } uw; } thread;"),
+        ("x86_64", 5000, "struct { u64 fsbase; } thread;"),
+        ("aarch64", 5040, "u64 robust_list;"),
     ],
 )
-def test_what_points_to_a_threads_data_on_either_machine(name: str, declaration: str) -> None:
-    layout = from_btf(kernel(offsets(pointer=name)))
-    assert layout.macros["THREAD_POINTER"] == name
-    assert (4104, declaration) in members(layout.c, "task_struct")
+def test_what_leads_to_a_threads_own_data(
+    machine: str, at: int, declaration: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    assert (at, declaration) in members(from_btf(kernel(offsets(machine=machine))).c, "task_struct")
 
 
 @pytest.mark.parametrize(
-    ("struct", "path"),
-    [(struct, path) for struct, paths in OF_MACHINE["aarch64"].items() for path in paths],
+    ("machine", "struct", "path"),
+    [
+        (machine, struct, path)
+        for machine, structs in OF_MACHINE.items()
+        for struct, paths in structs.items()
+        for path in paths
+    ],
 )
-def test_what_is_read_on_arm64_alone(
-    struct: str, path: str, monkeypatch: pytest.MonkeyPatch
+def test_what_is_read_on_one_machine_alone(
+    machine: str, struct: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here = from_btf(kernel(offsets())).c
-    assert not re.search(rf"\b{path}(\[\d+\])?;", here)
-    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    fields = offsets(pointer=ARM64)
-    fields["pt_regs"] = {each: 8 * at for at, each in enumerate(OF_MACHINE["aarch64"]["pt_regs"])}
-    fields["task_struct"]["robust_list"] = 5000
-    c = from_btf(kernel(fields)).c
-    declared = dict(members(c, struct))
-    assert re.search(rf"\b{path}(\[\d+\])?;", declared[fields[struct][path]])
+    name = re.compile(rf"\b{path.rpartition('.')[2]}(\[\d+\])?;")
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    assert not name.search(from_btf(kernel(offsets(machine=None))).c)
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    fields = offsets(machine=machine)
+    declared = dict(members(from_btf(kernel(fields)).c, struct))
+    assert name.search(declared[fields[struct][path]])
     del fields[struct][path]
-    with pytest.raises(ZombiebpfError, match=rf"no {struct}\.{path} "):
+    with pytest.raises(ZombiebpfError, match=rf"no {struct}\.{re.escape(path)} "):
         from_btf(kernel(fields))
 
 
 def test_the_registers_on_arm64_have_their_real_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """They end where the thread's kernel stack ends."""
     monkeypatch.setattr(platform, "machine", lambda: "aarch64")
-    fields = offsets(pointer=ARM64)
-    fields["pt_regs"] = dict.fromkeys(OF_MACHINE["aarch64"]["pt_regs"], 0)
-    fields["pt_regs"]["exit_rcu"] = 328
-    fields["task_struct"]["robust_list"] = 5000
-    assert "char _size[336];" in from_btf(kernel(fields)).c
-
-
-def test_no_pointer_to_a_threads_data() -> None:
-    fields = offsets()
-    del fields["task_struct"][X86_64]
-    lacks = r"no task_struct\.thread\.fsbase or thread\.uw\.tp_value \("
-    with pytest.raises(ZombiebpfError, match=lacks):
-        from_btf(kernel(fields))
-
-
-@pytest.mark.parametrize(("machine", "name"), [("x86_64", X86_64), ("aarch64", ARM64)])
-def test_it_is_the_machines_own_where_headers_tell(
-    machine: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: machine)
-    macros = from_headers("/usr/src/linux").macros
-    assert macros == {"STATE_FIELD": "__state", "THREAD_POINTER": name}
+    fields = offsets(machine="aarch64")
+    fields["pt_regs"]["exit_rcu"] = 5320
+    assert "char _size[5328];" in from_btf(kernel(fields)).c
 
 
 def test_no_state_at_all() -> None:

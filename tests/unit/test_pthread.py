@@ -8,12 +8,7 @@ import os
 import platform
 import re
 import threading
-from types import SimpleNamespace
 
-import pytest
-
-from zombiebpf.kernel import observer
-from zombiebpf.kernel.observer import _pthread_bytes
 from zombiebpf.kernel.program import probes_directory
 
 GET_ROBUST_LIST = {"x86_64": 274, "aarch64": 100}
@@ -75,19 +70,3 @@ def test_each_thread_has_its_own_list_at_the_same_place() -> None:
         each.start()
         each.join()
     assert seen == [robust_list()] * 3
-
-
-def test_the_whole_struct() -> None:
-    assert told("specific") + KEYS * 8 < _pthread_bytes() < 8192
-    assert _pthread_bytes() % 16 == 0
-
-
-def test_a_libc_that_tells_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As musl: without the symbol."""
-
-    def in_dll(library: object, name: str) -> object:
-        raise ValueError(f"undefined symbol: {name}")
-
-    number = SimpleNamespace(in_dll=in_dll)
-    monkeypatch.setattr(observer, "ctypes", SimpleNamespace(CDLL=ctypes.CDLL, c_uint32=number))
-    assert _pthread_bytes() == 0

@@ -67,6 +67,7 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
 # (probes/syscall.h), which on x86_64 are an ABI, and what leads to the C library's own data
 # of a thread (probes/pthread.h).
 OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
+    "x86_64": {"task_struct": {"thread.fsbase": "u64"}},
     "aarch64": {
         "pt_regs": {
             "regs": "u64[31]",
@@ -82,8 +83,6 @@ OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
 # One of each group must be there; the first found is taken and named by the macro.
 ALTERNATIVES = {
     "STATE_FIELD": ("task_struct", "u32", ("__state", "state")),
-    # what the C library keeps the thread's own data by: x86_64, arm64
-    "THREAD_POINTER": ("task_struct", "u64", ("thread.fsbase", "thread.uw.tp_value")),
 }
 
 TRACEPOINTS = (
@@ -154,9 +153,7 @@ def from_btf(btf: Btf) -> Layout:
 
 def from_headers(directory: str) -> Layout:
     """For a kernel without BTF: the real structs, of `directory`'s headers."""
-    pointer = "thread.uw.tp_value" if platform.machine() == "aarch64" else "thread.fsbase"
-    macros = {"STATE_FIELD": "__state", "THREAD_POINTER": pointer}
-    return Layout(_HEADERS, macros, f"headers in {directory}")
+    return Layout(_HEADERS, {"STATE_FIELD": "__state"}, f"headers in {directory}")
 
 
 def _struct(btf: Btf, struct: str, fields: Mapping[str, str]) -> str:

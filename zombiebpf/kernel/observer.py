@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -103,7 +102,6 @@ class Observer:
             "MAX_FILENAME_CHUNKS": "5",
             "MAX_ARGV_CHUNKS": str(ARGV_BYTES // TEXT_BYTES),
             "THREAD_SIZE_BYTES": str(_THREAD_SIZE),
-            "PTHREAD_BYTES": str(_pthread_bytes()),
             "OBSERVER_PIDNS": str(machine.pid_namespace()),
             "SEND_WAITS": str(int(self._waits)),
             "SELECTING": str(int(self._selecting)),
@@ -219,13 +217,6 @@ class Observer:
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = None
-
-
-def _pthread_bytes() -> int:
-    """sizeof(struct pthread), as this process's glibc tells debuggers; 0: it is another library."""
-    with suppress(ValueError):
-        return ctypes.c_uint32.in_dll(ctypes.CDLL(None), "_thread_db_sizeof_pthread").value
-    return 0
 
 
 def _headers_or_fail(problem: Optional[str]) -> str:

@@ -235,6 +235,7 @@ class Pythons:
             now,
             layout,
             int(has_children),
+            0,
         )
         if has_children:
             forks = self._probes["python_forks"]
