@@ -80,6 +80,7 @@ def sets() -> dict[str, Mapping[str, str]]:
     machine.require_privilege()
     kernel = machine.ask_kernel(machine.read_btf().btf)
     found: dict[str, Mapping[str, str]] = {TRACEPOINTS: ON_TRACEPOINTS}
+    began = time.monotonic()
     for way in WAYS:
         forced = {fact: f"{name}:{way}" for fact, name in ON_FUNCTIONS.items()}
         try:
@@ -87,6 +88,7 @@ def sets() -> dict[str, Mapping[str, str]]:
             found[way] = forced
         except ZombiebpfError as error:
             print(f"hooks: {error.what}")
+    print(f"hooks: the kernel was asked in {time.monotonic() - began:.3f} s")
     if len(found) == 1:
         raise Failed("this kernel lets none of its functions be hooked")
     return found
