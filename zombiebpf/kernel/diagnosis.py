@@ -11,7 +11,6 @@ from typing import NamedTuple, Optional
 
 from zombiebpf.errors import EXIT_FAILURE, EXIT_PRIVILEGE, PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import hooks, locate, machine
-from zombiebpf.kernel.headers import kernel_version
 from zombiebpf.kernel.observer import Observer
 
 
@@ -82,14 +81,12 @@ def _privileges() -> Check:
 
 
 def _kernel() -> Check:
-    release = platform.release()
-    ok = kernel_version(release)[:2] >= machine.OLDEST_KERNEL
-    return Check(
-        "kernel",
-        ok,
-        f"Linux {release} {platform.machine()}",
-        None if ok else "boot Linux 5.8 or newer: older ones have no BPF ring buffer",
-    )
+    found = f"Linux {platform.release()} {platform.machine()}"
+    try:
+        machine.require_kernel()
+    except ZombiebpfError as error:
+        return Check("kernel", False, f"{found}: {error.what}", error.cure)
+    return Check("kernel", True, found)
 
 
 def _lockdown() -> Check:

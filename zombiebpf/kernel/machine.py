@@ -15,7 +15,7 @@ from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
 from zombiebpf.kernel.functions import Trial
 from zombiebpf.kernel.headers import kernel_version
 from zombiebpf.kernel.hooks import FUNCTIONS, REAP_FUNCTIONS, Kernel
-from zombiebpf.kernel.layout import btf_names
+from zombiebpf.kernel.layout import OF_MACHINE, btf_names
 from zombiebpf.kernel.symbols import find_functions
 
 OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement BPF ring buffer")
@@ -45,7 +45,12 @@ def require_privilege() -> None:
 
 
 def require_kernel() -> None:
-    release = platform.release()
+    """ZombiebpfError: none that the probes are written for."""
+    release, here = platform.release(), platform.machine()
+    if here not in OF_MACHINE:
+        raise ZombiebpfError(
+            f"there are no probes for {here}", f"run it on {' or '.join(OF_MACHINE)}"
+        )
     if kernel_version(release)[:2] < OLDEST_KERNEL:
         raise ZombiebpfError(f"Linux {release} has no BPF ring buffer", "boot Linux 5.8 or newer")
 
