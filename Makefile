@@ -38,7 +38,8 @@ test-kernel: setup ## tests against the running kernel (root)
 test-vm: setup deb ## the same on other kernels, in VMs without KVM; ROW=bookworm for one (see docs/kernels.md)
 	@$(PY) -m tests.vm $(ROW) $(VM_ARGS)
 
-vagrant-check: ## the Vagrantfile: validated where vagrant is installed
+vagrant-check: ## is the Vagrantfile valid? VAGRANT_ARGS=--up: a VM really brought up from it (docs/vagrant.md)
+	@tools/setup.sh vagrant
 	@tests/vm/vagrant-check.sh $(VAGRANT_ARGS)
 
 demo: setup ## the article's scenarios, its claims beside what the kernel shows (root; a minute)
@@ -64,7 +65,7 @@ check: setup ## lint, format, types, licences
 	@$(AS_OWNER) $(PY) -m ruff format --check
 	@$(AS_OWNER) $(PY) -m mypy
 	@.venv/bin/clang-format --dry-run -Werror $(C_SOURCES)
-	@.venv/bin/shellcheck tools/*.sh .ci/run
+	@.venv/bin/shellcheck tools/*.sh tests/vm/*.sh .ci/run
 	@$(AS_OWNER) $(PY) -m pytest -q tests/unit/test_licences.py
 
 format: setup ## rewrite the sources as `make check` wants them

@@ -44,6 +44,7 @@ package_of() { # THING: the package that brings it here
 	apt-get:bcc) echo python3-bpfcc ;;
 	apt-get:venv) echo python3-venv ;;
 	apt-get:cc) echo gcc libc6-dev ;;
+	apt-get:vagrant) echo vagrant vagrant-libvirt ;;
 	apt-get:chromedriver) echo chromium-driver ;;
 	apt-get:fonts) echo fonts-dejavu-core ;;
 	dnf:fonts) echo dejavu-sans-fonts dejavu-sans-mono-fonts ;;

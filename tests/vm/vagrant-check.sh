@@ -1,86 +1,104 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tests/vm/vagrant-check.sh [--up]: is the Vagrantfile right?
+# tests/vm/vagrant-check.sh [--up [--all]]: is the Vagrantfile right?
 #
-# Without --up it is validated, which needs vagrant alone. With --up a VM is
-# really brought up from it, by root, without KVM and without downloading a box:
-#   1. a box of Debian 12 is built from Debian's packages and named as the
-#      Vagrantfile names the public one, so that the file is used as it is;
-#   2. up, demo, the unit and kernel tests, provision again (which must change
-#      nothing), halt, up, destroy.
-# libvirt changes this machine's network (a bridge, NAT): use a machine of your
-# own, or a network namespace. The box stays in the cache.
+# Without --up it is validated, for each provider whose options can be known here:
+# libvirt's need Debian's vagrant-libvirt, VirtualBox's are part of vagrant.
+# With --up a VM is really brought up from it, by root, without KVM and without
+# downloading a box: tests/vm/vagrant-up.sh says what is done there, in namespaces of
+# its own, so that this machine's network, libvirt and files stay as they are. --all
+# runs every test in it, which takes hours. The box stays in the cache; what was
+# printed, and how long each phase took, in build/vagrant.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-die() {
+readonly LOGS=build/vagrant
+die() { # WHAT [CODE]
 	echo "vagrant-check: $1" >&2
 	exit "${2:-1}"
 }
 
-packages="vagrant vagrant-libvirt libvirt-daemon-system dnsmasq-base qemu-system-x86 qemu-utils"
-packages+=" iptables rsync openssh-client mmdebstrap grub-pc-bin e2fsprogs"
-command -v vagrant >/dev/null || die "vagrant is not here; install it: sudo apt install vagrant vagrant-libvirt" 2
-cache=${ZOMBIEBPF_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zombiebpf-vm}
-export VAGRANT_HOME=${VAGRANT_HOME:-$cache/vagrant} VAGRANT_NO_COLOR=1 VAGRANT_CHECKPOINT_DISABLE=1
-mkdir -p "$VAGRANT_HOME"
+up='' whole=''
+for argument in "$@"; do
+	case $argument in
+	--up) up=1 ;;
+	--all) whole=1 ;;
+	*) die "$argument: usage: vagrant-check.sh [--up [--all]]" 2 ;;
+	esac
+done
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/zombiebpf-vagrant.XXXXXX")
+way_out=
+trap 'test -z "$way_out" || kill "$way_out" 2>/dev/null || true; rm -rf "$work"' EXIT
+# Whatever the user's own vagrant has been told is no part of this; in the clone nothing is left.
+export VAGRANT_HOME=$work/home VAGRANT_DOTFILE_PATH=$work/dot VAGRANT_CWD=$PWD
+export VAGRANT_NO_COLOR=1 VAGRANT_CHECKPOINT_DISABLE=1
+unset VAGRANT_VAGRANTFILE VAGRANT_DEFAULT_PROVIDER VAGRANT_PREFERRED_PROVIDERS
 
-vagrant validate
-[ "${1:-}" = --up ] || exit 0
+# --- the file alone -----------------------------------------------------------
+
+validate() { # PROVIDER: its options too
+	VAGRANT_DEFAULT_PROVIDER=$1 vagrant validate >"$work/said" 2>&1 || {
+		cat "$work/said" >&2
+		die "the Vagrantfile is not valid with $1"
+	}
+	echo "vagrant-check: the Vagrantfile is valid with $1"
+}
+
+# Vagrant wants to know VirtualBox's version before it looks at the options.
+mkdir "$work/virtualbox"
+printf '#!/bin/sh\necho 7.0.0\n' >"$work/virtualbox/VBoxManage"
+chmod +x "$work/virtualbox/VBoxManage"
+PATH=$work/virtualbox:$PATH validate virtualbox
+if vagrant plugin list | grep -q '^vagrant-libvirt '; then
+	validate libvirt
+else
+	echo "vagrant-check: no vagrant-libvirt here: libvirt's options are not looked at"
+fi
+[ -n "$up" ] || exit 0
+
+# --- a VM ---------------------------------------------------------------------
 
 [ "$EUID" -eq 0 ] || die "--up needs root" 77
-for tool in virsh dnsmasq qemu-img iptables rsync ssh mmdebstrap grub-mkimage mke2fs; do
-	PATH=$PATH:/usr/sbin:/sbin command -v $tool >/dev/null ||
-		die "$tool is missing; install: sudo apt install --no-install-recommends $packages" 2
+packages="vagrant vagrant-libvirt libvirt-daemon-system dnsmasq-base qemu-system-x86 qemu-utils"
+packages+=" iptables rsync openssh-client mmdebstrap grub-pc-bin e2fsprogs slirp4netns"
+PATH=$PATH:/usr/sbin:/sbin
+for tool in virsh dnsmasq qemu-system-x86_64 qemu-img iptables rsync ssh mmdebstrap grub-mkimage mke2fs slirp4netns; do
+	command -v $tool >/dev/null || die "$tool is missing; install: sudo apt install --no-install-recommends $packages" 2
 done
+[ -e /dev/net/tun ] || die "/dev/net/tun is missing: the VM would have no way out; try: modprobe tun" 2
 
-timed() { # CMD...: says how it went and how long it took
-	local began=$SECONDS code=0
-	"$@" || code=$?
-	echo "vagrant-check: $*: exit $code, $((SECONDS - began)) s"
-	return $code
-}
+tools/as-owner.sh mkdir -p $LOGS
+chmod 755 "$work" # qemu is another user
+cache=${ZOMBIEBPF_VM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/zombiebpf-vm}
+box=$cache/debian12-$(cksum <tests/vm/vagrant-box.sh | cut -d ' ' -f 1).box
+began=$SECONDS
+if [ ! -f "$box" ]; then
+	echo "vagrant-check: building a box of Debian's packages"
+	mkdir -p "$cache"
+	rm -f "$cache"/debian12-*.box
+	nice -n 15 tests/vm/vagrant-box.sh "$box"
+fi
 
-box=$cache/debian12.box
-[ -f "$box" ] || timed tests/vm/vagrant-box.sh "$box"
+# The way out: user-mode networking, attached to the namespace as soon as it is there.
+mkfifo "$work/wanted" "$work/ready"
+{
+	read -r pid <"$work/wanted"
+	exec setpriv --pdeathsig KILL slirp4netns --configure --mtu=1400 --disable-host-loopback \
+		--ready-fd=3 "$pid" tap0 3>"$work/ready" >"$work/slirp.log" 2>&1
+} &
+way_out=$!
 
-virsh -c qemu:///system version >/dev/null 2>&1 || {
-	# no systemd here: the daemons by hand; libvirt's own namespaces want a /dev/pts of its own
-	grep -q '^namespaces' /etc/libvirt/qemu.conf || echo 'namespaces = []' >>/etc/libvirt/qemu.conf
-	virtlogd -d
-	libvirtd -d
-	for _ in $(seq 30); do
-		virsh -c qemu:///system version >/dev/null 2>&1 && break
-		sleep 1
-	done
-}
-
-# It is merged before ours: software emulation, where our file leaves the choice open.
-cat >"$VAGRANT_HOME/Vagrantfile" <<'EOV'
-Vagrant.configure("2") do |config|
-  config.vm.boot_timeout = 1800
-  config.vm.provider(:libvirt) do |libvirt|
-    libvirt.driver = "qemu"
-    libvirt.cpu_mode = "custom"
-    libvirt.cpu_model = "qemu64"
-  end
-end
-EOV
-export VAGRANT_DEFAULT_PROVIDER=libvirt
-vagrant box add --force --name debian/bookworm64 --provider libvirt "$box"
-
-state() { # what provisioning could have changed
-	vagrant ssh -c 'cd /vagrant && sudo find .venv -type f -printf "%p %T@\n" | sort | cksum; dpkg -l | cksum'
-}
-
-trap 'timed vagrant destroy -f' EXIT
-timed vagrant up
-timed vagrant ssh -c 'cd /vagrant && sudo make demo'
-before=$(state)
-timed vagrant provision
-[ "$before" = "$(state)" ] || die "the second provisioning changed something"
-timed vagrant ssh -c 'cd /vagrant && sudo make test-unit && sudo .venv/bin/zombiebpf doctor'
-timed vagrant halt
-timed vagrant up
-timed vagrant ssh -c 'cd /vagrant && sudo .venv/bin/zombiebpf run -- /usr/bin/python3 -c pass'
+export BOX=$box BOX_SECONDS=$((SECONDS - began)) WHOLE=$whole
+code=0
+{
+	echo $BASHPID >"$work/pid" # unshare's, which is in the new network too
+	exec setpriv --pdeathsig KILL nice -n 15 \
+		unshare --net --mount --pid --fork --kill-child --mount-proc tests/vm/vagrant-up.sh "$work"
+} </dev/null 2>&1 | sed -u $'s/\r[^\r]*Progress: [^\r]*//g' | tools/as-owner.sh tee $LOGS/log || code=$?
+if [ -f "$work/summary.txt" ]; then
+	tools/as-owner.sh tee $LOGS/summary.txt <"$work/summary.txt"
+fi
+[ ! -f "$work/demo-report.txt" ] || tools/as-owner.sh tee $LOGS/demo-report.txt <"$work/demo-report.txt" >/dev/null
+echo "vagrant-check: log, summary and the demo's report: $LOGS"
+exit $code
