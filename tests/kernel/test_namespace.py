@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from running import PROGRAM
+from running import PROGRAM, TIMEOUT_S
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 # A thread with children execs, then its leader's number is its own; a stranger outside forks too.
@@ -42,7 +42,7 @@ def test_pids_are_the_observers_own(tmp_path: Path) -> None:
         check=False,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=TIMEOUT_S,
     )
     assert (done.returncode, done.stderr) == (7, "")
     document = json.loads(report.read_text())

@@ -47,7 +47,7 @@ def test_only_what_is_between_the_marks_is_written(
     steps = [outcome(**DOCTOR), outcome("zoo", 1, counts="2 passed, 1 failed")]
     results.add(tmp_path / "bookworm", FACTS, [*steps, outcome("oracle", None)])
     (tmp_path / "trixie").mkdir()
-    results.add(tmp_path / "trixie", FACTS, [outcome(**DOCTOR), outcome("wire", 124)])
+    results.add(tmp_path / "trixie", FACTS, [outcome(**DOCTOR), outcome("attach", 124)])
     table.write(page, tmp_path)
     lines = page.read_text().splitlines()
     assert (lines[0], lines[-1]) == ("before", "after")
@@ -95,7 +95,7 @@ def test_an_older_outcome_names_its_commit(
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     (tmp_path / "sid").mkdir()
     new = [outcome("doctor", 0, "bbbbbbb"), outcome("zoo", 0, "bbbbbbb")]
-    results.add(tmp_path / "sid", FACTS, [*new, outcome("wire", 0)])
+    results.add(tmp_path / "sid", FACTS, [*new, outcome("attach", 0)])
     table.write(page, tmp_path)
     lines = page.read_text().splitlines()
     assert "| sid | 6.1.0 | x86_64 | 0.26.0 | 3.11.2 | bbbbbbb |" in lines

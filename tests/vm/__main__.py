@@ -50,7 +50,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         print(f"{row.name}: {made.release}, {', '.join(s.name for s in chosen)}", flush=True)
         out = RESULTS / row.name
         out.mkdir(parents=True, exist_ok=True)
-        commit = results.commit(ROOT, SENT)
+        commit = results.commit(ROOT, SENT)  # before they change
         for arguments, group in itertools.groupby(chosen, key=lambda step: step.kernel_arguments):
             facts, done = _boot(row, made, list(group), out, arguments)
             results.add(out, facts, [{**step, "commit": commit} for step in done])
@@ -102,6 +102,7 @@ def _boot(
             found = json.loads((out / JOB_FILE).read_text())
         done = [{**step, **results.detail(out, step["name"])} for step in found["steps"]]
         missing = chosen[len(done) :]
+        print(f"{row.name}: {went.seconds:.0f} s, {went.cpu_s:.0f} s of them computing", flush=True)
         if went.code is not None and not missing:
             break
         print(f"{row.name}: the VM died:\n{_tail(went)}", flush=True)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ class Boot(NamedTuple):
     code: Optional[int]
     console: str
     seconds: float
+    cpu_s: float  # of QEMU: what it takes on an idle machine
 
 
 def boot(
@@ -46,13 +48,19 @@ def boot(
         with open(work / "out.img", "wb") as file:
             file.truncate(_OUT_BYTES)
         console = out / "console.log"
-        began = time.monotonic()
+        began, used = time.monotonic(), _cpu_s()
         _emulate(row, image, work, console, limit_s, kernel_arguments)
-        took = time.monotonic() - began
+        took, used = time.monotonic() - began, _cpu_s() - used
         _unpack(work / "out.img", out)
         text = console.read_text("utf-8", "replace").replace("\r", "")
         found = re.findall(r"^VM-EXIT (\d+)", text, re.MULTILINE)
-        return Boot(int(found[-1]) if found else None, text, took)
+        return Boot(int(found[-1]) if found else None, text, took, used)
+
+
+def _cpu_s() -> float:
+    """Of children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _pack(tar: Path, job: str) -> None:

@@ -32,7 +32,9 @@ ARCHS: Mapping[str, Arch] = {
     "amd64": Arch(
         # an interrupt at cmpxchg16b leaves wrong flags in QEMU 7.2: the slab allocator then crashes
         "amd64", "qemu-system-x86_64", "qemu-system-x86",
-        ("-M", "q35", "-cpu", "max,cx16=off"), "ttyS0",
+        # icount: its clock goes a nanosecond an instruction, however busy the host is, so that
+        # limits on time mean the same as on a (slow) machine
+        ("-M", "q35", "-cpu", "max,cx16=off", "-icount", "shift=0,sleep=on"), "ttyS0",
         "x86_64",
     ),
     "arm64": Arch(

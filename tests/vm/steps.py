@@ -10,7 +10,7 @@ from tests.vm.rows import Row
 
 PROGRAM = ".venv/bin/zombiebpf"
 OUT = "/run/out"
-_PYTEST = ".venv/bin/python -m pytest -p no:cacheprovider -q"
+_PYTEST = ".venv/bin/python -m pytest -p no:cacheprovider -v"
 _ZOO = " ".join(
     f"tests/kernel/test_zoo.py::{name}"
     for name in (
@@ -46,14 +46,12 @@ class Step(NamedTuple):
 
 def steps(row: Row) -> list[Step]:
     """All of a row."""
-    pythons = " ".join(row.pythons)
+    pythons = " ".join(f"--python {python}" for python in row.pythons)
     return [
         Step("doctor", "doctor", f"{PROGRAM} doctor --format json > {OUT}/doctor.json; "
              f"c=$?; grep '\"found\"' {OUT}/doctor.json; exit $c", 600, in_ci=True),
         Step("stacks", "Python's stacks",
-             f"python3 tests/vm/guest/stacks.py {PROGRAM} {pythons}", 900, in_ci=True),
-        Step("traceback", "stacks as traceback tells them", ".venv/bin/python tests/stacks --only "
-             + " ".join(f"--python {each}" for each in row.pythons), 2400),
+             f".venv/bin/python -m tests.stacks --only {pythons}", 2400, in_ci=True),
         Step("zoo", "kernel tests (the zoo)",
              f"{_PYTEST} --junitxml={OUT}/zoo.xml {_ZOO}", 2400, in_ci=True),
         Step("zoo-tracepoints", "the zoo on tracepoints",
@@ -64,7 +62,11 @@ def steps(row: Row) -> list[Step]:
         Step("scenarios", "scenarios", f"{PROGRAM} scenario run all -u root "
              f"--report {OUT}/scenarios.json --report {OUT}/scenarios.txt; c=$?; "
              f"tail -n 20 {OUT}/scenarios.txt; exit $c", 2400),
-        Step("wire", "the wire", f"{_PYTEST} tests/kernel/test_wire.py", 600),
+        Step("attach", "kernel tests (attach, namespaces, the wire)",
+             f"{_PYTEST} --junitxml={OUT}/attach.xml tests/kernel/test_wire.py "
+             "tests/kernel/test_namespace.py "
+             "tests/kernel/test_attach.py::test_zombies_that_existed_before "
+             "tests/kernel/test_attach_race.py::test_who_dies_and_forks_while_it_lasts", 2400),
         Step("oracle", "oracle", ".venv/bin/python -m tests.oracle --seed 7 --processes 400 "
              "--strace-processes 60", 2400),
         Step("packages", "packages", "sh tests/vm/guest/packages.sh", 900),

@@ -59,6 +59,7 @@ def run(step: dict) -> dict:
     began = time.monotonic()
     log = OUT / f"{name}.log"
     with log.open("wb") as output:
+        shown = subprocess.Popen(["tail", "-n", "+1", "-f", log])  # how far it is, on the console
         try:
             code = subprocess.run(
                 ["sh", "-c", step["command"]],
@@ -67,9 +68,12 @@ def run(step: dict) -> dict:
             ).returncode  # fmt: skip
         except subprocess.TimeoutExpired:
             code = 124
+        finally:
+            shown.kill()
+            shown.wait()
     took = time.monotonic() - began
     tail = log.read_text("utf-8", "replace").splitlines()[-step.get("tail", 3) :]
-    print(f"VM-DONE {name} {code} {took:.1f} s", *tail, sep="\n    ", flush=True)
+    print(f"\nVM-DONE {name} {code} {took:.1f} s", *tail, sep="\n    ", flush=True)
     return {"name": name, "code": code, "seconds": round(took, 1), "tail": tail}
 
 
