@@ -113,6 +113,18 @@ def test_where_no_function_can_be_hooked_tracepoints_do() -> None:
     assert {choice.way for choice in choices.values()} == {""}
 
 
+def test_a_kind_of_hook_stands_for_the_best_of_that_kind() -> None:
+    facts = dict.fromkeys(("fork", "zombie", "reparent", "reap"), "tracepoint")
+    assert names(choose(whole(), facts)) == ON_TRACEPOINTS
+    choices = choose(whole(), {"reap": "kprobe", "zombie": "fentry"})
+    assert names(choices) == BEST
+    assert (choices["reap"].way, choices["zombie"].way) == (KPROBE, FENTRY)
+    with pytest.raises(UsageError, match="no hook 'kprobe' for fork"):
+        choose(whole(), {"fork": "kprobe"})
+    with pytest.raises(ZombiebpfError, match="no fentry of release_task"):
+        choose(kernel(), {"reap": "fentry"})
+
+
 def test_where_there_is_no_fentry_a_kprobe_does() -> None:
     asked = kernel(ways=[KPROBE])
     choices = choose(asked, {})

@@ -73,6 +73,7 @@ VARIANTS: Sequence[Variant] = (
             "raw tracepoint sched_process_wait", "exact: do_wait() is entered"),
 )  # fmt: skip
 
+_TRACEPOINT = "tracepoint"  # with WAYS, the kinds of hooks
 FACTS = tuple(dict.fromkeys(variant.fact for variant in VARIANTS))
 FUNCTIONS = tuple(dict.fromkeys(name for variant in VARIANTS for name in variant.functions))
 
@@ -117,14 +118,28 @@ class Kernel(NamedTuple):
 
 
 def choose(kernel: Kernel, forced: Mapping[str, str]) -> dict[str, Choice]:
-    """A hook for each fact. `forced` is fact -> variant's name.
+    """A hook for each fact. `forced` is fact -> variant's name, or `tracepoint`, `fentry` or
+    `kprobe` for the best variant of that kind.
 
     UsageError for a fact or name that is not known, ZombiebpfError where a fact
     has no hook on this kernel.
     """
-    for fact, name in forced.items():
+    names = {fact: _named(fact, given) for fact, given in forced.items()}
+    for fact, name in names.items():
         _require_known(fact, name)
-    return {fact: _best(kernel, fact, forced.get(fact)) for fact in FACTS}
+    return {fact: _best(kernel, fact, names.get(fact)) for fact in FACTS}
+
+
+def _named(fact: str, given: str) -> str:
+    """A kind of hook stands for the best variant of that kind."""
+    for variant in VARIANTS:
+        if variant.fact != fact:
+            continue
+        if given in WAYS and variant.functions:
+            return f"{variant.name}:{given}"
+        if given == _TRACEPOINT and not variant.functions:
+            return variant.name
+    return given
 
 
 def _require_known(fact: str, given: str) -> None:
