@@ -13,12 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Optional
 
+import sighand
 from ringbuffer import Format, Missed, Value, records
 
 _INSTANCES = Path("/sys/kernel/tracing/instances")
 _PREFIX = "zombiebpf-oracle-"
 BUFFER_KB = 64 * 1024  # a CPU; the whole machine is traced
-_SIGHAND = 'name == "sighand_cache"'
 EXIT_ZOMBIE = 0x20  # include/linux/sched.h
 _DEAD = "prev_state & 0x30"  # EXIT_DEAD or EXIT_ZOMBIE: the last switch of a thread
 EVENTS = {  # event: filter
@@ -29,8 +29,8 @@ EVENTS = {  # event: filter
     "sched/sched_process_free": "",
     "sched/sched_switch": _DEAD,
     "signal/signal_generate": "code >= 1 && code <= 3",
-    "kmem/kmem_cache_alloc": _SIGHAND,
-    "kmem/kmem_cache_free": _SIGHAND,
+    "kmem/kmem_cache_alloc": "",  # sighand.py says which
+    "kmem/kmem_cache_free": "",
     "syscalls/sys_enter_prctl": "option == 36",  # PR_SET_CHILD_SUBREAPER
 }
 
@@ -66,7 +66,7 @@ class Instance:
             self._write("tracing_on", "0")
             self._write("trace_clock", "mono")
             self._write("buffer_size_kb", str(BUFFER_KB))
-            for event, only in EVENTS.items():
+            for event, only in {**EVENTS, **sighand.filters(self.path / "events")}.items():
                 if only:
                     self._write(f"events/{event}/filter", only)
                 self._write(f"events/{event}/enable", "1")
