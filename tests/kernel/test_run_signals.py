@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from attaching import state_of
 from running import (
     QUIET,
     Terminal,
@@ -114,6 +115,16 @@ def test_interrupted_while_compiling(tmp_path: Path) -> None:
     assert (observing.returncode, out, said) == (130, b"", b"")
     assert list(tmp_path.glob("**/*")) == [tmp_path / "tmp"]
     assert not Path(f"/proc/{compiler}").exists()
+
+
+def test_killed_while_compiling(tmp_path: Path) -> None:
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "ZOMBIEBPF_CACHE": ""}
+    with started("run", "true", env=environ) as observing:
+        wait_until(lambda: compilers(observing.pid) != [], "bcc compiles")
+        (compiler,) = compilers(observing.pid)
+        observing.kill()
+        observing.communicate(timeout=60)
+    wait_until(lambda: state_of(compiler) in (None, "Z"), "it has gone with us")
 
 
 def test_stopped_and_continued_with_the_command() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from zombiebpf.kernel.locate import import_bcc
 
 CFLAGS = ("-Wno-address-of-packed-member", "-Wno-unused")
 _SOURCE = "BCC_KERNEL_SOURCE"
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 _ROOT = str(Path(__file__).resolve().parents[2])
 _MAIN = (
     f"import sys; sys.path.insert(0, {_ROOT!r}); from zombiebpf.kernel.compiler import main; main()"
@@ -84,6 +86,7 @@ def _kernel_source(layout: Layout) -> Iterator[Mapping[str, str]]:
 
 def main() -> None:
     """In the process of its own: the text on standard input, the probes on standard output."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     out = os.dup(1)
     os.dup2(2, 1)  # whatever prints
     try:
