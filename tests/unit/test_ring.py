@@ -328,7 +328,7 @@ def test_discarded_texts_are_stepped_over(producer: Producer, texts: TextRing) -
 
 def test_texts_that_lie_across_the_end(producer: Producer, texts: TextRing) -> None:
     across = 0
-    for number in range(60):
+    for number in range(60 * PAGE // 4096):
         size = 1 + 397 * number % 1500
         at = producer.write_bytes(some(number, size))
         across += at % SIZE + 8 + size > SIZE
@@ -360,7 +360,7 @@ def test_texts_go_on_where_the_last_consumer_stopped() -> None:
 def test_texts_stay_when_the_ring_is_written_again(producer: Producer, texts: TextRing) -> None:
     producer.write_bytes(some(7, 30))
     kept = texts.read()
-    for number in range(40):
+    for number in range(40 * PAGE // 4096):
         producer.write_bytes(some(number, 300))
         texts.read()
     assert producer.position > SIZE
