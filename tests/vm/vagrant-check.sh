@@ -28,8 +28,19 @@ for argument in "$@"; do
 	esac
 done
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/zombiebpf-vagrant.XXXXXX")
-way_out=
-trap 'test -z "$way_out" || kill "$way_out" 2>/dev/null || true; rm -rf "$work"' EXIT
+# shellcheck disable=SC2317 # at the end, whatever it is
+finish() {
+	local job
+	trap '' INT TERM
+	# unshare shrugs off all but SIGKILL, and takes all within along
+	[ ! -s "$work/pid" ] || kill -KILL "$(cat "$work/pid")" 2>/dev/null || true
+	for job in $(jobs -pr); do kill "$job" 2>/dev/null || true; done
+	wait
+	rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 # Whatever the user's own vagrant has been told is no part of this; in the clone nothing is left.
 export VAGRANT_HOME=$work/home VAGRANT_DOTFILE_PATH=$work/dot VAGRANT_CWD=$PWD
 export VAGRANT_NO_COLOR=1 VAGRANT_CHECKPOINT_DISABLE=1
@@ -45,9 +56,9 @@ validate() { # PROVIDER: its options too
 	echo "vagrant-check: the Vagrantfile is valid with $1"
 }
 
-# Vagrant wants to know VirtualBox's version before it looks at the options.
+# Vagrant asks VirtualBox for its version before it looks at the options; 6.1 is known to all.
 mkdir "$work/virtualbox"
-printf '#!/bin/sh\necho 7.0.0\n' >"$work/virtualbox/VBoxManage"
+printf '#!/bin/sh\necho 6.1.0\n' >"$work/virtualbox/VBoxManage"
 chmod +x "$work/virtualbox/VBoxManage"
 PATH=$work/virtualbox:$PATH validate virtualbox
 if vagrant plugin list | grep -q '^vagrant-libvirt '; then
@@ -87,18 +98,19 @@ mkfifo "$work/wanted" "$work/ready"
 	exec setpriv --pdeathsig KILL slirp4netns --configure --mtu=1400 --disable-host-loopback \
 		--ready-fd=3 "$pid" tap0 3>"$work/ready" >"$work/slirp.log" 2>&1
 } &
-way_out=$!
 
 export BOX=$box BOX_SECONDS=$((SECONDS - began)) WHOLE=$whole
-code=0
 {
 	echo $BASHPID >"$work/pid" # unshare's, which is in the new network too
 	exec setpriv --pdeathsig KILL nice -n 15 \
 		unshare --net --mount --pid --fork --kill-child --mount-proc tests/vm/vagrant-up.sh "$work"
-} </dev/null 2>&1 | sed -u $'s/\r[^\r]*Progress: [^\r]*//g' | tools/as-owner.sh tee $LOGS/log || code=$?
+} </dev/null 2>&1 | sed -u $'s/\r[^\r]*Progress: [^\r]*//g' | tools/as-owner.sh tee $LOGS/log &
+wait $! # so that a signal is heeded at once
+rm "$work/pid"
+code=$(cat "$work/code" 2>/dev/null) || code=1
 if [ -f "$work/summary.txt" ]; then
 	tools/as-owner.sh tee $LOGS/summary.txt <"$work/summary.txt"
 fi
 [ ! -f "$work/demo-report.txt" ] || tools/as-owner.sh tee $LOGS/demo-report.txt <"$work/demo-report.txt" >/dev/null
 echo "vagrant-check: log, summary and the demo's report: $LOGS"
-exit $code
+exit "$code"
