@@ -11,7 +11,7 @@
 /* The current thread releases a process, whose entries are gone already. Without
  * `ctx` its stack is not asked for. */
 static __always_inline void send_reap(void *ctx, struct task_struct *leader,
-				      u64 start_ns, u32 pid)
+				      u64 start_ns, u32 pid, u32 flags)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct task_struct *parent =
@@ -31,6 +31,7 @@ static __always_inline void send_reap(void *ctx, struct task_struct *leader,
 	record.reap.parent_pid = visible_pid(parent);
 	record.reap.parent_tid = visible_tid(parent);
 	record.reap.code = wait_status(leader);
+	record.reap.flags = flags;
 	record.reap.syscall = -1;
 	record.reap.options = -1;
 	bpf_probe_read_kernel(&record.reap.comm, sizeof(record.reap.comm),
@@ -94,7 +95,7 @@ PROBE(kmem_cache_free)
 	if (life && life->start_ns == start_ns)
 		lives.delete(&tgid);
 	dead.delete(&sighand);
-	send_reap(ctx, leader, start_ns, pid);
+	send_reap(ctx, leader, start_ns, pid, 0);
 	return 0;
 }
 #endif
@@ -128,7 +129,7 @@ FUNCTION_PROBE(release_task)
 	start_ns = life->start_ns;
 	pid = life->pid;
 	forget(life, tgid);
-	send_reap(ctx, leader, start_ns, pid);
+	send_reap(ctx, leader, start_ns, pid, 0);
 	return 0;
 }
 
@@ -136,7 +137,7 @@ FUNCTION_PROBE(release_task)
  * `task`, the last thread, is past exit_notify(), and was not the leader. The
  * release_task() that released it goes on with the leader, within the same call,
  * if nobody wants to wait for that; a leader that is released without a call of
- * its own has lost its sighand and is not forgotten yet.
+ * its own has lost its sighand and is not forgotten yet. It was a moment ago.
  */
 static __always_inline void send_reap_with_thread(struct task_struct *task)
 {
@@ -156,7 +157,7 @@ static __always_inline void send_reap_with_thread(struct task_struct *task)
 	start_ns = life->start_ns;
 	pid = life->pid;
 	forget(life, tgid);
-	send_reap(0, leader, start_ns, pid);
+	send_reap(0, leader, start_ns, pid, ZB_REAP_LATE);
 }
 #endif
 

@@ -53,7 +53,7 @@ enum zb_stack_problem {
 };
 
 /* flags, each type has its own */
-#define ZB_ZOMBIE_LATE (1 << 0) /* ZOMBIE: seen at the last switch only */
+#define ZB_ZOMBIE_LATE (1 << 0) /* ZOMBIE: no signal told of it, a later look */
 #define ZB_REPARENT_INIT                                                       \
 	(1 << 0) /* REPARENT: adopter is its namespace's init */
 #define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
@@ -66,6 +66,7 @@ enum zb_stack_problem {
 #define ZB_REAP_BY_PARENT                                                      \
 	(1 << 1) /* REAP: current's process is real_parent's */
 #define ZB_REAP_STACKED (1 << 2) /* REAP: a STACK follows */
+#define ZB_REAP_LATE (1 << 3) /* REAP: told when the release was over */
 
 struct zb_fork {
 	u64 forker_start_ns;

@@ -133,6 +133,7 @@ class ReapFlags(enum.IntFlag):
     EXITING = 1  # the reaper was itself past exit_notify: nobody waited
     BY_PARENT = 2  # the reaper's process is real_parent's
     STACKED = 4  # the reaper is Python: a StackOf follows
+    LATE = 8  # told when the release was over: a late bound
 
 
 class Reap(NamedTuple):

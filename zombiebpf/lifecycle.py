@@ -41,7 +41,7 @@ from zombiebpf.life import (
 from zombiebpf.open_life import NOTHING, UNSEEN_LOST, OpenLife
 from zombiebpf.stack import Stack
 
-_EXITING, _BY_PARENT, _STACKED = map(int, ReapFlags)
+_EXITING, _BY_PARENT, _STACKED, _LATE = map(int, ReapFlags)
 _OF_FORK, _OF_REAP = int(StackKind.FORK), int(StackKind.REAP)
 
 # A dying thread's last switch may be stamped long after the reap it belongs to.
@@ -262,7 +262,7 @@ class Lifecycle:
         life = self._open.get(key)
         if life is None or life.reap_ns is not None:
             return
-        life.reap_ns = ns
+        life.reap_ns, life.reap_exact = ns, not flags & _LATE
         self._alive -= 1
         life.wait_status = code
         life.reap_parent_tid = parent_tid

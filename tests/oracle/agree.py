@@ -164,7 +164,10 @@ def _reap(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
         result.same("reap stack", one, *stacks)
     elif stacks[0] is not stacks[1]:
         result.by_one["reap stack"] += 1
-    # a leader that is released with its last thread is told when that call is over
     by_kernel = one.reaped_by is ReapedBy.KERNEL
     fact = "reap by the kernel" if by_kernel else "reap"
-    result.instant(fact, one, one.reap_ns, other.reap_ns, ordered and not by_kernel)
+    late = not (one.reap_exact and other.reap_exact)
+    if late:  # a leader that was released with its last thread, told when that call was over
+        result.same("late reap by the kernel", one, by_kernel, True)
+        fact = "reap with a thread"
+    result.instant(fact, one, one.reap_ns, other.reap_ns, ordered and not late)

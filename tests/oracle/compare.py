@@ -291,6 +291,10 @@ def _check_death(result: Comparison, life: Life, process: Process, status: Optio
     if life.autoreaped:  # released by a dying task's own exit: nobody reaped it
         theirs_reaper = (None, None)
     result.same("reaper", life, (reaper.get("pid"), reaper.get("tid")), theirs_reaper)
+    if process["reap_exact"] is False and life.autoreaped:
+        # released with its last thread by one call, told when that was over
+        result.same("late, not early", life, process["reap_ns"] >= life.reap_ns, True)
+        return
     since = zombie_ns if zombie_ns is not None else life.exit_ns
     result.instant("reap", life, process["reap_ns"], life.reap_ns, since)
     interval = within = None

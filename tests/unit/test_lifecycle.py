@@ -291,6 +291,14 @@ def test_a_free_behind_the_reap_tells_nothing_new() -> None:
     assert (life.reap_ns, life.reap_exact) == (400, True)
 
 
+def test_a_release_that_was_told_when_it_was_over() -> None:
+    flags = ReapFlags.EXITING | ReapFlags.LATE
+    life = life_of([*plain(100, P)[:2], autoreap(700, P, flags=flags)], P)
+    assert (life.reap_ns, life.reap_exact, life.reaped_by) == (700, False, ReapedBy.KERNEL)
+    exact = life_of([*plain(100, P)[:2], autoreap(700, P)], P)
+    assert (exact.reap_exact, exact.reaped_by) == (True, ReapedBy.KERNEL)
+
+
 def test_an_exit_that_was_lost() -> None:
     events = [each for each in plain(100, P, code=DUMPED) if not isinstance(each, Exit)]
     life = life_of(events, P)

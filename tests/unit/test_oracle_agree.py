@@ -117,10 +117,16 @@ def test_instants_may_be_in_any_order_where_no_function_surrounds_the_other(
     agree: ModuleType,
 ) -> None:
     assert agree.compare([life()], [life(reap_ns=6000)], False).different == []
+
+
+def test_a_leader_released_with_its_last_thread_is_told_late(agree: ModuleType) -> None:
     kernel = {"reaped_by": ReapedBy.KERNEL, "zombie_ns": None, "reaper": None, "reap_call": None}
-    late = agree.compare([life(**kernel)], [life(**kernel, reap_ns=6000)], True)
-    assert late.different == []
-    assert late.apart["reap by the kernel"].median == 1.0
+    late = {"reap_ns": 6000, "reap_exact": False}
+    found = agree.compare([life(**kernel)], [life(**kernel, **late)], True)
+    assert found.different == []
+    assert found.apart["reap with a thread"].median == 1.0
+    assert agree.compare([life(**kernel)], [life(**kernel, reap_ns=6000)], True).different
+    assert agree.compare([life()], [life(**late)], True).different
 
 
 def test_a_silent_zombie_is_seen_earlier_by_the_function(agree: ModuleType) -> None:

@@ -270,6 +270,7 @@ def test_flags() -> None:
         "REAP_EXITING": ReapFlags.EXITING,
         "REAP_BY_PARENT": ReapFlags.BY_PARENT,
         "REAP_STACKED": ReapFlags.STACKED,
+        "REAP_LATE": ReapFlags.LATE,
         "EXISTING_EXITING": ExistingFlags.EXITING,
         "EXISTING_ZOMBIE": ExistingFlags.ZOMBIE,
         "EXISTING_JOINED": ExistingFlags.JOINED,

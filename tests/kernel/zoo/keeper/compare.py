@@ -130,7 +130,8 @@ def _reap(truth: Facts, process: Facts) -> Iterator[str]:
     lows = [each for each in (truth["reap"][0], truth["death"][0]) if each is not None]
     bracket = [max(lows, default=None), truth["reap"][1]]
     yield from _bracketed("reap", process["reap_ns"], bracket)
-    yield from _same("reap_exact", process["reap_exact"], True)
+    if process["reap_exact"] or not truth.get("reap_may_be_late"):
+        yield from _same("reap_exact", process["reap_exact"], True)
     yield from _same("reaped_by", process["reaped_by"], truth["reaped_by"])
     if truth["reaped_by"] == "kernel":
         for name in ("reaper", "reap_call"):  # nobody waited
