@@ -15,6 +15,7 @@ from statistics import median
 from typing import NamedTuple, Optional
 
 from zombiebpf.life import AdopterKind, Life, ReapedBy
+from zombiebpf.stack import Stack
 
 
 class Apart(NamedTuple):
@@ -147,6 +148,12 @@ def _adoptions(result: Agreement, one: Life, other: Life, ordered: bool) -> None
         result.instant(both, one, first.ns, second.ns, ordered)
 
 
+def _places(stack: Optional[Stack]) -> object:
+    """Before 3.11 the whole of a function's name is its source's, read when there is time."""
+    frames = stack.frames if stack is not None else ()
+    return [(each.function.rpartition(".")[2], each.file, each.line) for each in frames]
+
+
 def _reap(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
     if ReapedBy.UNSEEN in (one.reaped_by, other.reaped_by):
         if one.reaped_by is other.reaped_by:
@@ -161,7 +168,7 @@ def _reap(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
     result.same("reap call", one, *told)
     stacks = [call.stack if call is not None else None for call in calls]
     if None not in stacks:
-        result.same("reap stack", one, *stacks)
+        result.same("reap stack", one, *map(_places, stacks))
     elif stacks[0] is not stacks[1]:
         result.by_one["reap stack"] += 1
     by_kernel = one.reaped_by is ReapedBy.KERNEL

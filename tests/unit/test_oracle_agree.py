@@ -113,6 +113,12 @@ def test_what_one_has_not_seen_and_says_so(
         assert found.by_one[fact] == 1
 
 
+def test_a_name_may_lack_what_surrounds_it(agree: ModuleType) -> None:
+    whole = Stack((Frame("Outer.<locals>.wait", "/a.py", 1),), None)
+    named = life(reap_call=ReapCall("wait4", 0, 3000, 2000, stack=whole))
+    assert agree.compare([life()], [named], True).different == []
+
+
 def test_instants_may_be_in_any_order_where_no_function_surrounds_the_other(
     agree: ModuleType,
 ) -> None:
