@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -37,6 +38,12 @@ tracepoint:syscalls:sys_exit_wait4
     printf("w %llu %d %d %d\\n", nsecs, pid, tid, args->ret);
 }
 """
+
+
+def _with_btf() -> list[str]:
+    """The option by which old ones read the kernel's types though the script has tracepoints."""
+    told = subprocess.run(["bpftrace", "--help"], capture_output=True, text=True, check=False)
+    return ["-b"] if re.search(r"^ +-b .*BTF", told.stdout + told.stderr, re.MULTILINE) else []
 
 
 class Death(NamedTuple):
@@ -73,7 +80,7 @@ class Watch:
         self._errors = Path(self._directory.name) / "errors"
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
-                ["bpftrace", "-B", "line", "-e", self._script],
+                ["bpftrace", *_with_btf(), "-B", "line", "-e", self._script],
                 stdout=output,
                 stderr=errors,
                 env={**os.environ, "BPFTRACE_PERF_RB_PAGES": "256"},
