@@ -28,19 +28,21 @@ class Arch(NamedTuple):
     user: str  # as QEMU's user mode emulation calls it
 
 
+# Its clock goes a nanosecond an instruction, however busy the host is, so that limits on time mean
+# the same as on a (slow) machine.
+_CLOCK = ("-icount", "shift=0,sleep=on")
+
 ARCHS: Mapping[str, Arch] = {
     "amd64": Arch(
         # an interrupt at cmpxchg16b leaves wrong flags in QEMU 7.2: the slab allocator then crashes
         "amd64", "qemu-system-x86_64", "qemu-system-x86",
-        # icount: its clock goes a nanosecond an instruction, however busy the host is, so that
-        # limits on time mean the same as on a (slow) machine
-        ("-M", "q35", "-cpu", "max,cx16=off", "-icount", "shift=0,sleep=on"), "ttyS0",
+        ("-M", "q35", "-cpu", "max,cx16=off", *_CLOCK), "ttyS0",
         "x86_64",
     ),
     "arm64": Arch(
         "arm64", "qemu-system-aarch64", "qemu-system-arm",
         # pauth-impdef: QEMU's own pointer authentication, instead of an emulated cipher
-        ("-M", "virt", "-cpu", "max,pauth-impdef=on"), "ttyAMA0",
+        ("-M", "virt", "-cpu", "max,pauth-impdef=on", *_CLOCK), "ttyAMA0",
         "aarch64",
     ),
 }  # fmt: skip
