@@ -88,11 +88,31 @@ def test_each_way_is_tried_once_and_nothing_of_it_stays(kernel: FakeKernel) -> N
     assert kernel.open == set()
 
 
+def test_fentry_is_attached_once_and_each_program_loaded(kernel: FakeKernel) -> None:
+    """To detach takes long."""
+    trial = Trial(btf(FUNCTION, "another"))
+    assert trial.refusal(FENTRY, FUNCTION) is None
+    assert trial.refusal(FENTRY, "another") is None
+    assert [call[0] for call in kernel.calls] == ["load", "open", "load"]
+    kernel.fails["load"] = told(errno.EINVAL)
+    assert Trial(btf(FUNCTION)).refusal(FENTRY, FUNCTION) == "Invalid argument"
+
+
+def test_fentry_that_was_refused_is_tried_for_the_next(kernel: FakeKernel) -> None:
+    trial = Trial(btf(FUNCTION, "another"))
+    kernel.fails["open"] = told(errno.EBUSY)
+    assert trial.refusal(FENTRY, FUNCTION) == "Device or resource busy"
+    del kernel.fails["open"]
+    assert trial.refusal(FENTRY, "another") is None
+    assert kernel.open == set()
+
+
 @pytest.mark.parametrize(
     ("call", "way", "error", "why"),
     [
         ("load", FENTRY, ProgramError(errno.EPERM, ""), "Operation not permitted"),
         ("open", FENTRY, told(errno.EBUSY), "Device or resource busy"),
+        ("open", FENTRY, told(524), "not supported"),  # arm64 before 6.4
         ("event", KPROBE, told(errno.EACCES, FUNCTION), "Permission denied"),
         ("event", KPROBE, told(errno.ENOENT, FUNCTION), "no such function"),
         ("event", KPROBE, told(errno.ENOENT, "/sys/.../type"), "this kernel has none"),

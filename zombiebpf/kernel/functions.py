@@ -19,6 +19,8 @@ from zombiebpf.kernel.loaded import Probes
 FENTRY, KPROBE = "fentry", "kprobe"
 WAYS = (FENTRY, KPROBE)  # the cheaper first
 
+_ENOTSUPP = 524  # include/linux/errno.h
+
 _INSTRUCTION = struct.Struct("<BBhi")
 _NOTHING = _INSTRUCTION.pack(0xB7, 0, 0, 0) + _INSTRUCTION.pack(0x95, 0, 0, 0)  # return 0
 
@@ -32,11 +34,15 @@ class Probe(NamedTuple):
 
 
 class Trial:
-    """Whether this kernel lets a function be hooked: each way is tried once, with a program that
-    does nothing."""
+    """Whether this kernel lets a function be hooked: tried with a program that does nothing.
+
+    To detach one from fentry takes the kernel some 0.1 s, so that is done once: where one function
+    can be hooked so, all can for which a program is accepted.
+    """
 
     def __init__(self, btf: Optional[Btf]) -> None:
         self._btf = btf
+        self._has_fentry = False
         self._known: dict[tuple[str, str], Optional[str]] = {}
 
     def refusal(self, way: str, function: str) -> Optional[str]:
@@ -46,7 +52,7 @@ class Trial:
             try:
                 self._known[key] = self._try(way, function)
             except OSError as error:
-                self._known[key] = error.strerror or str(error)
+                self._known[key] = reason(error)
         return self._known[key]
 
     def _try(self, way: str, function: str) -> Optional[str]:
@@ -64,10 +70,19 @@ class Trial:
             return "the function is not in this kernel's BTF"
         program = bpf.load_program(function, bpf.TRACING, _NOTHING, bpf.TRACE_FENTRY, number)
         try:
-            os.close(bpf.open_fentry(program))
+            if not self._has_fentry:
+                os.close(bpf.open_fentry(program))
+                self._has_fentry = True
         finally:
             os.close(program)
         return None
+
+
+def reason(error: OSError) -> str:
+    """In words; the C library has none for an errno that is the kernel's own."""
+    if error.errno == _ENOTSUPP:
+        return "not supported"
+    return error.strerror or str(error)
 
 
 def attach(probes: Probes, probe: Probe, stages: Sequence[str]) -> list[int]:
