@@ -57,6 +57,8 @@ LOST_CAUSES = (
     "Python stack without room",
 )
 
+NOT_RUN = "probe not run by the kernel"  # one more cause, counted by the kernel itself
+
 _comms: dict[bytes, str] = {}
 
 

@@ -116,7 +116,10 @@ def observe(
         status = _drain(workload, pipelines)
         if status != 0:
             raise Failed(f"the workload ended with {status}")
-        lost = {name: sum(each.lost().values()) for name, each in observers.items()}
+        lost = {
+            name: {cause: count for cause, count in each.lost().items() if count}
+            for name, each in observers.items()
+        }
         if any(lost.values()):
             raise Failed(f"events were lost: {lost}")
         for each in pipelines:

@@ -153,9 +153,13 @@ class Loaded:
 
     def __init__(self) -> None:
         self.tables = {"stages": Table(7), "function_stages": Table(8)}
+        self.adopted: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
+
+    def adopt(self, name: str, program: int) -> None:
+        self.adopted[name] = program
 
     def code(self, name: str, others: Mapping[int, int]) -> bytes:
         return with_maps(load_map(1, 7) + load_map(2, 9) + load_map(3, 7, source=0), others)
@@ -177,18 +181,21 @@ def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str,
     for load in loads:
         assert maps(load[1]) == [8, 9, 7]
     assert probes["function_stages"] == {0: opened[0], 1: opened[1]}
-    assert kernel.open == set(opened)
+    assert list(probes.adopted) == [f"on_{FUNCTION}"]
+    assert kernel.open == {*opened, *probes.adopted.values()}
     functions.close(opened)
-    assert kernel.open == set()
+    assert kernel.open == set(probes.adopted.values())
 
 
 def test_others_have_their_own_maps_and_no_stages(kernel: FakeKernel) -> None:
-    (opened,) = functions.attach(Loaded(), Probe("proc_exit_connector", KPROBE, 0), ["first"])
+    probes = Loaded()
+    (opened,) = functions.attach(probes, Probe("proc_exit_connector", KPROBE, 0), ["first"])
     load, kprobe = kernel.calls
     assert load[2:] == ("on_proc_exit_connector", 2, 0)
     assert maps(load[1]) == [7, 9, 7]
     assert kprobe == ("kprobe", opened - 1, "proc_exit_connector")
-    assert kernel.open == {opened}
+    assert probes.adopted == {"on_proc_exit_connector": opened - 1}
+    assert kernel.open == {opened, opened - 1}
 
 
 @pytest.mark.parametrize(("way", "call"), [(FENTRY, "open"), (KPROBE, "kprobe"), (FENTRY, "load")])
@@ -196,25 +203,29 @@ def test_what_was_opened_before_a_failure_is_closed(
     kernel: FakeKernel, way: str, call: str
 ) -> None:
     kernel.fails[call] = told(errno.EPERM)
+    probes = Loaded()
     with pytest.raises(OSError, match="not permitted"):
-        functions.attach(Loaded(), Probe(FUNCTION, way, 5), ["first"])
-    assert kernel.open == set()
+        functions.attach(probes, Probe(FUNCTION, way, 5), ["first"])
+    assert kernel.open == set(probes.adopted.values())  # for the probes to close
 
 
-def attach_functions(probes: list[Probe]) -> Callable[[], object]:
+def attach_functions(wanted: list[Probe], probes: Loaded) -> Callable[[], object]:
     from zombiebpf.kernel import program
 
-    return lambda: program.attach_functions(Loaded(), probes)
+    return lambda: program.attach_functions(probes, wanted)
 
 
 def test_a_failure_is_one_line_and_closes_the_others(kernel: FakeKernel) -> None:
     from zombiebpf.errors import PrivilegeError, ZombiebpfError
 
     kernel.fails["kprobe"] = told(errno.EPERM)
-    attach = attach_functions([Probe(FUNCTION, FENTRY, 5), Probe("proc_exit_connector", KPROBE, 0)])
+    probes = Loaded()
+    attach = attach_functions(
+        [Probe(FUNCTION, FENTRY, 5), Probe("proc_exit_connector", KPROBE, 0)], probes
+    )
     with pytest.raises(PrivilegeError, match="the probe of proc_exit_connector: Operation not"):
         attach()
-    assert kernel.open == set()
+    assert kernel.open == set(probes.adopted.values())
     log = "0: R1=ctx()\ninvalid access to memory\nprocessed 3 insns (limit 1000000)\n"
     kernel.fails["load"] = ProgramError(errno.EACCES, log)
     with pytest.raises(ZombiebpfError, match="refuses the probe of release_task: invalid access"):

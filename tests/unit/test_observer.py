@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Collection
 from typing import Any, Optional
 
 import pytest
@@ -142,12 +143,20 @@ def test_losses_by_their_causes(rig: Rig) -> None:
         Key = int
 
     per_cpu = {index: [index, 10] for index in range(len(wire.LOST_CAUSES))}
-    rig.observer._loaded = {"lost": Lost(per_cpu)}  # type: ignore[assignment]
+
+    class Probes(dict[str, Lost]):
+        def runs_left_out(self, names: Collection[str]) -> int:
+            assert {"on_sched_process_fork", "on_release_task"} <= set(names)
+            assert "on_kmem_cache_free" not in names  # interrupts free memory, too
+            return 7
+
+    rig.observer._loaded = Probes(lost=Lost(per_cpu))  # type: ignore[assignment]
     assert list(rig.observer.lost().items()) == [
         ("ring buffer full", 10),
         ("table of processes full", 11),
         ("auxiliary table full", 12),
         ("Python stack without room", 13),
+        ("probe not run by the kernel", 7),
     ]
 
 

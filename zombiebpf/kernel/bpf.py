@@ -124,6 +124,15 @@ class _MapInfo(ctypes.Structure):
     )
 
 
+class _ProgramInfo(ctypes.Structure):
+    """Of struct bpf_prog_info, whose members keep their places."""
+
+    _fields_ = (
+        ("others", ctypes.c_uint8 * 208),
+        ("recursion_misses", ctypes.c_uint64),
+    )
+
+
 def create_map(name: str, shape: MapShape) -> int:
     """A descriptor; the map lives as long as it, and as programs that use it."""
     attributes = _Map(*shape, map_name=name.encode()[: _NAME_BYTES - 1])
@@ -137,6 +146,18 @@ def map_shape(descriptor: int) -> MapShape:
         _Asked(fd=descriptor, info_len=ctypes.sizeof(info), info=ctypes.addressof(info)),
     )
     return MapShape(info.type, info.key_size, info.value_size, info.max_entries, info.map_flags)
+
+
+def runs_left_out(descriptor: int) -> int:
+    """How often the kernel has not run a program, because it stood in it already on that processor:
+    a task that was preempted in it (0 before 5.12, which do not prevent that: commit 9ed9e9ba2337,
+    "bpf: Count the number of times recursion was prevented")."""
+    info = _ProgramInfo()
+    _call(
+        _INFO_BY_FD,
+        _Asked(fd=descriptor, info_len=ctypes.sizeof(info), info=ctypes.addressof(info)),
+    )
+    return int(info.recursion_misses)
 
 
 def lookup(descriptor: int, key: ctypes._CData, value: ctypes._CData) -> bool:

@@ -102,13 +102,11 @@ def attach(probes: Probes, probe: Probe, stages: Sequence[str]) -> list[int]:
                 opened.append(_load(probes, name, probe, other))
                 table[table.Key(number)] = table.Leaf(opened[-1])
         program = _load(probes, f"on_{probe.function}", probe, other)
-        try:
-            if probe.way == FENTRY:
-                opened.append(bpf.open_fentry(program))
-            else:
-                opened.append(perf.attach_kprobe(program, probe.function))
-        finally:
-            os.close(program)
+        probes.adopt(f"on_{probe.function}", program)
+        if probe.way == FENTRY:
+            opened.append(bpf.open_fentry(program))
+        else:
+            opened.append(perf.attach_kprobe(program, probe.function))
     except BaseException:
         close(opened)
         raise

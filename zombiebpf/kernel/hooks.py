@@ -78,6 +78,22 @@ FACTS = tuple(dict.fromkeys(variant.fact for variant in VARIANTS))
 FUNCTIONS = tuple(dict.fromkeys(name for variant in VARIANTS for name in variant.functions))
 
 
+# Programs each run of which may tell something. They run in the context of a task, so that none is
+# left out but by preemption (bpf.runs_left_out); the others, in interrupts too, where nothing dies.
+TELLING = frozenset(
+    f"on_{name}"
+    for name in (
+        "sched_process_fork",
+        "sched_process_exec",
+        "sched_process_exit",
+        "sched_process_wait",
+        "takeover_fork",
+        "takeover_exit",
+        *FUNCTIONS,
+    )
+)
+
+
 class Choice(NamedTuple):
     """The hook a fact is taken from, and why this one."""
 

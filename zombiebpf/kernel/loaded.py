@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from zombiebpf.kernel import bpf
@@ -66,6 +66,18 @@ class Probes:
         """At a raw tracepoint; those of one run in the order they were attached in. OSError."""
         program = self.load(name, bpf.RAW_TRACEPOINT)
         self._attached[name] = bpf.open_raw_tracepoint(program, tracepoint)
+
+    def adopt(self, name: str, program: int) -> None:
+        """One that was loaded elsewhere: it is closed and counted with the others."""
+        self._programs[name, bpf.TRACING] = program
+
+    def runs_left_out(self, names: Collection[str]) -> int:
+        """Of these programs, those that are loaded."""
+        return sum(
+            bpf.runs_left_out(program)
+            for (name, _), program in self._programs.items()
+            if name in names
+        )
 
     def detach(self, name: str) -> None:
         """Nothing if it is not attached."""

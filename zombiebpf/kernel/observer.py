@@ -23,7 +23,7 @@ from zombiebpf.python.programs import image_of_program, known_pythons
 from zombiebpf.python.qualname import Qualnames
 from zombiebpf.python.stacks import RecordError, Stacks
 from zombiebpf.stack import Stack
-from zombiebpf.wire import LOST_CAUSES, RECORD_BYTES, TEXT_BYTES, decode
+from zombiebpf.wire import LOST_CAUSES, NOT_RUN, RECORD_BYTES, TEXT_BYTES, decode
 
 # bcc counts in pages of the machine, which on arm64 may have 16 or 64 KiB
 PY_RING_PAGES = (8 << 20) // mmap.PAGESIZE  # some thousand functions, each sent once
@@ -186,7 +186,9 @@ class Observer:
     def lost(self) -> dict[str, int]:
         """Cause -> records that the kernel could not hand over."""
         table = self._probes["lost"]
-        return {cause: int(sum(table[table.Key(index)])) for index, cause in enumerate(LOST_CAUSES)}
+        lost = {cause: int(sum(table[table.Key(at)])) for at, cause in enumerate(LOST_CAUSES)}
+        lost[NOT_RUN] = self._probes.runs_left_out(hooks.TELLING)
+        return lost
 
     def choices_names(self) -> dict[str, str]:
         """Fact -> the chosen variant's name, as --hook takes it."""
