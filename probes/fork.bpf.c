@@ -11,8 +11,8 @@ static __always_inline bool is_seed(struct task_struct *task)
 	int index = 0;
 	u32 *seed = seeds.lookup(&index);
 #if OBSERVER_PIDNS != 0
-	struct pid *pid = process_pid(task);
-	u32 deepest;
+	struct pid_namespace *ns;
+	u32 number = 0, level;
 #endif
 
 	if (!seed || !*seed)
@@ -20,24 +20,14 @@ static __always_inline bool is_seed(struct task_struct *task)
 #if OBSERVER_PIDNS == 0
 	return *seed == READ(u32, &task->tgid);
 #else
+	ns = pidns_of(task, &number); /* the observer's own is its innermost */
+	if (!ns || number != *seed || READ(u32, &ns->ns.inum) != OBSERVER_PIDNS)
+		return false;
 	/* nothing in user space knows its level: it is learnt from the observer's first fork */
-	deepest = READ(u32, &pid->level);
-#pragma unroll
-	for (u32 level = 0; level < 32; level++) {
-		struct pid_namespace *ns;
-
-		if (level > deepest)
-			return false;
-		ns = READ(struct pid_namespace *, &pid->numbers[level].ns);
-		if (READ(u32, &ns->ns.inum) == OBSERVER_PIDNS) {
-			if (READ(u32, &pid->numbers[level].nr) != *seed)
-				return false;
-			index = 1;
-			seeds.update(&index, &level);
-			return true;
-		}
-	}
-	return false;
+	level = READ(u32, &process_pid(task)->level);
+	index = 1;
+	seeds.update(&index, &level);
+	return true;
 #endif
 }
 
