@@ -96,7 +96,7 @@ def _measure(command: list[str], programs: Path) -> Run:
 
 def _count(pid: int) -> Count:
     own = _bpf_programs(pid)
-    fork = own.get("on_sched_process_fork")
+    fork = own.get("zb_fork")
     if fork is None or not fork.get("run_cnt"):
         raise ObserverFailed(f"no BPF program of forks that ran: {sorted(own)}")
     total = sum(int(each.get("run_time_ns", 0)) for each in own.values())

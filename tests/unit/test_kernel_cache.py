@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import cache
-from zombiebpf.kernel.bpf import MapShape
+from zombiebpf.kernel import cache, program
+from zombiebpf.kernel.bpf import MapShape, kernel_name
 from zombiebpf.kernel.compiled import Compiled, Map, map_references, with_maps
 
 NAME = "0a.probes"
@@ -184,3 +185,15 @@ def test_references_to_maps() -> None:
         instruction(0x18, 0x11, 70) + instruction(0, 0, 0) + plain + instruction(0x95, 0, 7)
     )
     assert with_maps(code, {8: 80}) == code
+
+
+def test_programs_can_be_told_apart_by_their_names_in_the_kernel() -> None:
+    source = "".join((program.probes_directory() / name).read_text() for name in program.SOURCES)
+    names = [f"on_{name}" for name in re.findall(r"^(?:FUNCTION_)?PROBE\((\w+)\)", source, re.M)]
+    names += [*program.STAGES, "on_python_start"]
+    names += re.findall(r"^int (on_takeover_\w+)\(", source, re.M)
+    assert len(names) > 15
+    short = [kernel_name(name) for name in names]
+    assert len({*short}) == len(names)
+    assert all(len(each) <= 15 for each in short)
+    assert kernel_name("on_sched_process_fork") == b"zb_fork"

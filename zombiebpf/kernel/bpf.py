@@ -10,6 +10,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import resource
 from contextlib import suppress
 from typing import NamedTuple, Optional
@@ -193,7 +194,7 @@ def load_program(
         insn_cnt=len(code) // INSTRUCTION_BYTES,
         insns=ctypes.addressof(given),
         license=ctypes.addressof(licence),
-        prog_name=name.encode()[: _NAME_BYTES - 1],
+        prog_name=kernel_name(name),
         expected_attach_type=attach_type,
         attach_btf_id=attach_btf_id,
     )
@@ -211,6 +212,12 @@ def load_program(
             if error.errno != errno.ENOSPC:
                 break
     raise ProgramError(number, log.value.decode("utf-8", "replace"))
+
+
+def kernel_name(name: str) -> bytes:
+    """A program's name as the kernel shows it (`bpftool prog`): there is room for 15 bytes."""
+    short = re.sub("^on_(sched_process_)?", "", name)
+    return f"zb_{short}".encode()[: _NAME_BYTES - 1]
 
 
 def open_raw_tracepoint(program: int, name: str) -> int:
