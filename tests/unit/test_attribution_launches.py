@@ -10,6 +10,7 @@ from stacks import CONNECTION_WAIT, JOIN, MP_WAIT, SELECT
 from told import APP, SYSCALLS, Told, told
 
 from zombiebpf.analysis import Join
+from zombiebpf.attribution import launches
 from zombiebpf.events import Existing
 from zombiebpf.life import Actor
 
@@ -199,3 +200,23 @@ def test_a_fork_whose_stack_has_not_come_may_be_meant(it: Served) -> None:
     it.events.pop()  # its stack
     it.polls(20, 30, 4007, timeout=10)
     assert it.children() == [None]
+
+
+def test_the_number_of_a_pipe_comes_again(it: Served) -> None:
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.polls(20, 30, 4007, timeout=10)
+    it.serve(40, 8)
+    it.reads(39.8, 40.3, pipe=4007)
+    it.polls(50, 60, 4007, timeout=10)
+    assert it.children() == [7, 8]
+
+
+def test_the_oldest_pipes_are_forgotten(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launches, "MOST_PIPES", 2)
+    for index in range(4):
+        it.serve(10 + index, 7 + index)
+        it.reads(9.8 + index, 10.3 + index, pipe=4000 + index)
+    for index in range(4):
+        it.polls(20 + 20 * index, 30 + 20 * index, 4000 + index, timeout=10)
+    assert it.children() == [None, None, 9, 10]

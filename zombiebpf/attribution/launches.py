@@ -80,16 +80,20 @@ class Launches:
             return
         other = self._claimed.get(child.key)
         if other is not None and other != pipe:
-            del self._pipes[other], self._claimed[child.key]
+            self._pipes.pop(other, None)
+            del self._claimed[child.key]
             self._disputed[child.key] = None
             if len(self._disputed) > RECENT:
                 del self._disputed[next(iter(self._disputed))]
             return
+        earlier = self._pipes.pop(pipe, None)  # the number has come again
+        if earlier is not None:
+            self._claimed.pop(earlier.key, None)
         self._pipes[pipe] = child
         self._claimed[child.key] = pipe
         while len(self._pipes) > MOST_PIPES:
             _, oldest = self._pipes.popitem(last=False)
-            del self._claimed[oldest.key]
+            self._claimed.pop(oldest.key, None)
 
     def of_pipe(self, pipe: int) -> Optional[Known]:
         return self._pipes.get(pipe)

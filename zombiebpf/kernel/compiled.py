@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compiled probes: machine-independent values, that can be written down and read again."""
+"""The compiled probes: plain values, that can be written down and read again."""
 
 from __future__ import annotations
 

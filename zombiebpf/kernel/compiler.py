@@ -59,7 +59,10 @@ def compile_probes(text: str, layout: Layout) -> Compiled:
     said = printed.decode("utf-8", "replace")
     kind, _, rest = out.partition(b"\n")
     if kind == b"compiled":
-        return Compiled.from_bytes(rest)
+        try:
+            return Compiled.from_bytes(rest)
+        except ValueError:
+            raise CompileError(f"the compiler was cut off ({process.returncode})", said) from None
     told = rest.decode("utf-8", "replace")
     if kind == b"unusable":
         raise ZombiebpfError(*json.loads(told))
