@@ -100,19 +100,25 @@ def parse(text: str) -> list[Traced]:
 def _lives(calls: list[tuple[int, str]]) -> tuple[dict[int, int], dict[int, Traced]]:
     """Thread -> its process, and process -> its life. A child's lines may precede its maker's."""
     root = calls[0][0]
-    process_of, lives = {root: root}, {root: Traced(root, None)}
+    lives = {root: Traced(root, None)}
+    process_of, makers = {root: root}, {}  # a thread's process is that of its maker
     for tid, call in calls:
         match = _CALL.match(call)
         if match is None or match["name"] not in _FORKS or int(match["result"]) <= 0:
             continue
         child = int(match["result"])
-        if child in process_of:
+        if child in process_of or child in makers:
             raise ValueError(f"PID {child} was used twice under strace: run it again")
         if "CLONE_THREAD" in match["arguments"]:
-            process_of[child] = process_of[tid]
+            makers[child] = tid
         else:
             process_of[child] = child
             lives[child] = Traced(child, tid)
+    for thread in makers:
+        maker = thread
+        while maker in makers:
+            maker = makers[maker]
+        process_of[thread] = process_of[maker]
     return process_of, lives
 
 
