@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +26,7 @@ LINES = [
 @pytest.fixture
 def strace(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ORACLE))
+    monkeypatch.delitem(sys.modules, "lives", raising=False)  # unit tests have one of their own
     return importlib.import_module("strace")
 
 
