@@ -134,6 +134,14 @@ def test_starts_of_two_threads_at_once_are_not_guessed_between(it: Served) -> No
     assert it.children() == [None]
 
 
+def test_two_forks_within_one_read_are_not_guessed_between(it: Served) -> None:
+    it.serve(10, 7)
+    it.serve(10.5, 8)  # another's, which did not sleep
+    it.reads(9.8, 10.6, pipe=4007)
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [None]
+
+
 def test_a_fork_just_before_the_read_may_be_its_own(it: Served) -> None:
     """The server forked 7, was preempted, told of it when this one slept already; then forked 8
     for another thread, which did not sleep."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done in each VM, in this order. Emulated, a start of the observer takes a minute or two
-(nearly all of it bcc's compiler), so the steps are those that cost few starts."""
+"""What is done in each VM, in this order. Emulated, the first start of the observer takes a
+minute or two (nearly all of it bcc's compiler) and each later one many seconds, so the steps are
+those that cost few starts."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@
 # With --up a VM is really brought up from it, by root, without KVM and without
 # downloading a box: tests/vm/vagrant-up.sh says what is done there, in namespaces of
 # its own, so that this machine's network, libvirt and files stay as they are. --all
-# runs every test in it, which takes hours. The box stays in the cache; what was
+# runs every test in it, which takes very long. The box stays in the cache; what was
 # printed, and how long each phase took, in build/vagrant.
 set -euo pipefail
 

@@ -133,7 +133,7 @@ demo() {
 
 unit_tests() { in_vm 'sudo make test-unit'; }
 
-kernel_tests() { # those under one observer: emulated, each start of one takes a minute or two
+kernel_tests() { # those under one observer: emulated, each start of one takes long
 	in_vm "sudo ZOMBIEBPF_PATIENCE=$PATIENCE make test-kernel PYTEST_ARGS='-k \"$TESTS\"'"
 }
 

@@ -72,8 +72,9 @@ class Children:
             parent = (fork.forker_pid, fork.forker_start_ns)
             self._add(Known(key, parent, fork.ns_pid, fork.ns, stack))
         known = self._known.get(key)
-        for address in objects if known is not None else ():
-            assert known is not None
+        if known is None:
+            return None
+        for address in objects:
             if address not in known.objects:
                 known.objects.add(address)
                 self._by_object.setdefault((known.parent, address), []).append(known)

@@ -6,7 +6,8 @@ started it has a pipe from the server, by which that tells the child's PID and, 
 its end, its status (multiprocessing/popen_forkserver.py _launch() and poll(), 3.7 to
 3.15). start() reads the PID: the fork for which it slept in that read is its own,
 for the server serves one request after the other. What several threads or processes
-ask for at once may remain unknown; it is never guessed.
+ask for at once may remain unknown; it is not guessed. Who was never seen asleep in
+start() is not known to be one of these.
 """
 
 from __future__ import annotations

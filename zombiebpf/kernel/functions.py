@@ -7,7 +7,6 @@ Whether a function can be hooked is asked before anything is compiled.
 from __future__ import annotations
 
 import os
-import struct
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Optional
@@ -20,9 +19,7 @@ FENTRY, KPROBE = "fentry", "kprobe"
 WAYS = (FENTRY, KPROBE)  # the cheaper first
 
 _ENOTSUPP = 524  # include/linux/errno.h
-
-_INSTRUCTION = struct.Struct("<BBhi")
-_NOTHING = _INSTRUCTION.pack(0xB7, 0, 0, 0) + _INSTRUCTION.pack(0x95, 0, 0, 0)  # return 0
+_NOTHING = bytes.fromhex("b7000000 00000000 95000000 00000000")  # r0 = 0; exit
 
 
 class Probe(NamedTuple):
