@@ -128,6 +128,7 @@ static __always_inline void note_block(struct bpf_raw_tracepoint_args *ctx,
 		return;
 	walk->block = block;
 	stages.call(ctx, STAGE_FIND);
+	end_walk(walk);
 }
 
 /* `task` runs again. */

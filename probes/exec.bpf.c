@@ -3,7 +3,22 @@
  * The program a process runs. sched_process_exec fires in exec_binprm() after
  * the new image is in place: the arguments lie in the new stack, which the
  * kernel has just written, so that reading them never meets a missing page.
+ * finalize_exec() is the last thing before, that a loader of programs calls.
  */
+
+#if HOOK_FINALIZE_EXEC
+/* task_struct -> its number when the exec began */
+BPF_HASH(execs, u64, u32, 16384);
+#endif
+
+static __always_inline void forget_exec(struct task_struct *task)
+{
+#if HOOK_FINALIZE_EXEC
+	u64 key = (u64)task;
+
+	execs.delete(&key);
+#endif
+}
 
 static __always_inline void send_filename(struct zb_record *record,
 					  const char *filename)
@@ -49,11 +64,9 @@ static __always_inline void send_argv(struct zb_record *record, u64 start,
 	}
 }
 
-PROBE(sched_process_exec)
+static __always_inline void note_exec(struct task_struct *task, u32 old_tid,
+				      struct linux_binprm *bprm)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	u32 old_tid = ctx->args[1];
-	struct linux_binprm *bprm = (struct linux_binprm *)ctx->args[2];
 	struct life *life = life_of(task);
 	struct zb_record record = {};
 	struct mm_struct *mm;
@@ -61,7 +74,7 @@ PROBE(sched_process_exec)
 
 	pythons.delete(&tgid);
 	if (!life)
-		return 0;
+		return;
 	record.ns = bpf_ktime_get_ns();
 	record.start_ns = life->start_ns;
 	record.pid = life->pid;
@@ -79,5 +92,38 @@ PROBE(sched_process_exec)
 	send_filename(&record, READ(const char *, &bprm->filename));
 	mm = READ(struct mm_struct *, &task->mm);
 	send_argv(&record, READ(u64, &mm->arg_start), READ(u64, &mm->arg_end));
+}
+
+#if HOOK_FINALIZE_EXEC
+/* A thread that is not the leader gets the leader's number in between: de_thread(). */
+FUNCTION_PROBE(begin_new_exec)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	u32 tid = READ(u32, &task->pid);
+	u64 key = (u64)task;
+
+	if (tid != READ(u32, &task->tgid) && life_of(task) &&
+	    execs.update(&key, &tid))
+		count_lost(ZB_LOST_TABLE_FULL);
 	return 0;
 }
+
+FUNCTION_PROBE(finalize_exec)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	u64 key = (u64)task;
+	u32 *noted = execs.lookup(&key);
+
+	note_exec(task, noted ? *noted : READ(u32, &task->pid),
+		  (struct linux_binprm *)FIRST_ARGUMENT(ctx, finalize_exec));
+	forget_exec(task);
+	return 0;
+}
+#else
+PROBE(sched_process_exec)
+{
+	note_exec((struct task_struct *)ctx->args[0], ctx->args[1],
+		  (struct linux_binprm *)ctx->args[2]);
+	return 0;
+}
+#endif

@@ -1,23 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * Death begins. sched_process_exit fires for each thread in do_exit(); the
- * process dies with its last. Children that the thread leaves behind are noted
- * here, while its list of children still has them (see reparent.bpf.c).
+ * Death begins. sched_process_exit fires for each thread in do_exit(), and so is
+ * taskstats_exit() called; the process dies with its last. Children that the
+ * thread leaves behind are noted here, while its list of children still has them
+ * (see reparent.h).
  */
-
-static __always_inline bool is_last_thread(struct task_struct *task,
-					   u64 group_dead)
-{
-#if EXIT_HAS_GROUP_DEAD
-	return group_dead & 1;
-#else
-	/* two threads may both see 0: the first counts, see LIFE_DEAD */
-	struct signal_struct *signal =
-		READ(struct signal_struct *, &task->signal);
-
-	return READ(int, &signal->live) == 0;
-#endif
-}
 
 static __always_inline void note_death(struct task_struct *task,
 				       struct life *life)
@@ -48,30 +35,29 @@ static __always_inline void note_death(struct task_struct *task,
 		count_lost(ZB_LOST_TABLE_FULL);
 }
 
-PROBE(sched_process_exit)
+static __always_inline void note_exit(struct task_struct *task, bool last)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	struct task_struct *leader, *parent;
 	struct life *life = life_of(task);
 	struct zb_record record = {};
 	u32 tid = READ(u32, &task->pid), tgid = READ(u32, &task->tgid);
-	bool last = is_last_thread(task, EXIT_GROUP_DEAD(ctx));
 
 	if (!life && !kin.lookup(&tgid))
-		return 0;
+		return;
 	stash_children(task);
 	if (!life) {
 		if (last)
 			kin.delete(&tgid);
-		return 0;
+		return;
 	}
+	forget_exec(task);
 	waits.delete(&tid);
 	tstates.delete(&tid);
 	blocks.delete(&tid);
 	if (last)
 		pythons.delete(&tgid);
 	if (!last || life->flags & LIFE_DEAD)
-		return 0;
+		return;
 	note_death(task, life);
 
 	leader = READ(struct task_struct *, &task->group_leader);
@@ -86,5 +72,26 @@ PROBE(sched_process_exit)
 	bpf_probe_read_kernel(&record.exit.comm, sizeof(record.exit.comm),
 			      &leader->comm);
 	send(&record);
+}
+
+#if HOOK_TASKSTATS_EXIT
+FUNCTION_PROBE(taskstats_exit)
+{
+	struct task_struct *task = FIRST_ARGUMENT(ctx, taskstats_exit);
+	bool last = (u64)SECOND_ARGUMENT(ctx, taskstats_exit) & 1;
+
+#if SELECTING
+	take_over_exiting(task, last);
+#endif
+	note_exit(task, last);
 	return 0;
 }
+#else
+PROBE(sched_process_exit)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+
+	note_exit(task, is_last_thread(task, EXIT_GROUP_DEAD(ctx)));
+	return 0;
+}
+#endif

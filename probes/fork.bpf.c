@@ -2,7 +2,7 @@
 /*
  * Birth. sched_process_fork fires in kernel_clone() after the child is whole and
  * before it is woken: it precedes whatever the child does, and the child's
- * real_parent is right even after CLONE_PARENT.
+ * real_parent is right even after CLONE_PARENT. wake_up_new_task() comes next.
  */
 
 /* Whether this is the process whose children begin to be followed: the observer. */
@@ -44,10 +44,9 @@ static __always_inline void forget_unseen_reap(struct task_struct *forker,
 		dead.delete(&sighand);
 }
 
-PROBE(sched_process_fork)
+static __always_inline void note_fork(void *ctx, struct task_struct *forker,
+				      struct task_struct *child)
 {
-	struct task_struct *forker = (struct task_struct *)ctx->args[0];
-	struct task_struct *child = (struct task_struct *)ctx->args[1];
 	struct task_struct *parent;
 	struct zb_record record = {};
 	struct life life = {};
@@ -61,17 +60,17 @@ PROBE(sched_process_fork)
 	u8 one = 1;
 
 	if (READ(u32, &child->pid) != tgid)
-		return 0; /* a thread */
+		return; /* a thread */
 	forget_unseen_reap(forker, child);
 	seed = is_seed(forker);
 	if (!seed && !life_of(forker) && !is_born_selected(child))
-		return 0;
+		return;
 
 	life.start_ns = READ(u64, &child->start_boottime);
 	life.pid = visible_tid(child);
 	if (lives.update(&tgid, &life)) {
 		count_lost(ZB_LOST_LIVES_FULL);
-		return 0;
+		return;
 	}
 	parent = READ(struct task_struct *, &child->real_parent);
 	parent_tgid = READ(u32, &parent->tgid);
@@ -103,9 +102,30 @@ PROBE(sched_process_fork)
 	if (!py) {
 		/* an entry that its owner's end came before */
 		pythons.delete(&tgid);
-		return 0;
+		return;
 	}
 	inherit_python(forker, py, tgid);
 	ask_for_stack(ctx, forker, py, ZB_OF_FORK, &record);
+}
+
+#if HOOK_WAKE_UP_NEW_TASK
+/* Of threads that no fork makes, too: kernel/fork.c, create_io_thread(). */
+FUNCTION_PROBE(wake_up_new_task)
+{
+	struct task_struct *forker =
+		(struct task_struct *)bpf_get_current_task();
+
+#if SELECTING
+	take_over_forker(forker);
+#endif
+	note_fork(ctx, forker, FIRST_ARGUMENT(ctx, wake_up_new_task));
 	return 0;
 }
+#else
+PROBE(sched_process_fork)
+{
+	note_fork(ctx, (struct task_struct *)ctx->args[0],
+		  (struct task_struct *)ctx->args[1]);
+	return 0;
+}
+#endif

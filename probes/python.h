@@ -36,7 +36,7 @@ struct blocked {
 
 /* What the three programs hand on. */
 struct walk {
-	u64 task; /* whose it is: another may have taken it meanwhile */
+	u64 task; /* whose it is */
 	u64 ns;
 	u64 start_ns;
 	u64 thread; /* pthread_self() */
@@ -53,6 +53,7 @@ struct walk {
 	u32 lost;
 	u32 unreadable; /* something could not be read */
 	u32 tries;
+	u32 users;
 	u64 mark; /* a frame: it must not come again */
 	u64 selves[ZB_PY_SELVES];
 	u64 words[ZB_TABLE_WORDS + 1];
@@ -74,10 +75,9 @@ BPF_PERCPU_ARRAY(walks, struct walk, 1);
 BPF_PERCPU_ARRAY(functions, struct zb_py_code, 1);
 BPF_RINGBUF_OUTPUT(pyrecords, PY_RING_PAGES);
 BPF_PROG_ARRAY(stages, 3);
-#if HOOK_RELEASE_TASK
-/* the same programs once more, of the type that a function's probe may call */
-BPF_PROG_ARRAY(function_stages, 3);
-#endif
+/* the same programs once more, of the types that functions' probes may call */
+BPF_PROG_ARRAY(fentry_stages, 3);
+BPF_PROG_ARRAY(kprobe_stages, 3);
 /* 1 from the first fork of a Python process on: until then switches are not looked at */
 BPF_ARRAY(python_forks, u32, 1);
 
@@ -102,6 +102,17 @@ static __always_inline void begin_walk(struct walk *walk)
 	walk->stack.stack_id = 0;
 }
 
+/* The stack is sent, or cannot be had. */
+static __always_inline void end_walk(struct walk *walk)
+{
+	walk->task = 0;
+	__sync_fetch_and_add(&walk->users, -1);
+}
+
+/*
+ * A processor has room for one walk. Where a task can be preempted in one, others
+ * do without meanwhile, and that is counted.
+ */
 static __always_inline struct walk *new_walk(struct task_struct *task,
 					     struct py_process *py, u32 kind)
 {
@@ -110,6 +121,12 @@ static __always_inline struct walk *new_walk(struct task_struct *task,
 
 	if (!walk)
 		return 0;
+	__sync_fetch_and_add(&walk->users, 1);
+	if (*(volatile u32 *)&walk->users != 1) {
+		__sync_fetch_and_add(&walk->users, -1);
+		count_lost(ZB_LOST_STACKS);
+		return 0;
+	}
 	walk->task = (u64)task;
 	walk->thread = pthread_self_of(task, py);
 	walk->py = *py;
@@ -155,6 +172,7 @@ static __always_inline void ask_for_stack(void *ctx, struct task_struct *task,
 	walk->start_ns = record->start_ns;
 	walk->pid = record->pid;
 	stages.call(ctx, STAGE_FIND);
+	end_walk(walk);
 }
 
 /* From now on it may be asked what its threads were doing meanwhile. */

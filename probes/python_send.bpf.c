@@ -117,19 +117,15 @@ static __always_inline void finish_walk(struct walk *walk)
 			      walk->selves + ZB_STACK_SELVES, ZB_STACK_SELVES);
 }
 
-int stage_send(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void send_walk(void *ctx, struct walk *walk)
 {
-	struct walk *walk = own_walk();
-	struct py_layout *layout;
+	struct py_layout *layout = layout_of(walk);
 	u64 id, size;
 	u32 depth;
 	u8 one = 1;
 
-	if (!walk)
-		return 0;
-	layout = layout_of(walk);
 	if (!layout)
-		return 0;
+		return;
 	id = walk->stack.stack_id;
 	depth = walk->stack.depth;
 	if (id && !stacks_sent.lookup(&id)) {
@@ -171,5 +167,15 @@ int stage_send(struct bpf_raw_tracepoint_args *ctx)
 			stacks_sent.update(&id, &one);
 	}
 	finish_walk(walk);
+}
+
+int stage_send(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct walk *walk = own_walk();
+
+	if (!walk)
+		return 0;
+	send_walk(ctx, walk);
+	end_walk(walk);
 	return 0;
 }

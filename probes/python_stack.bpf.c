@@ -117,17 +117,13 @@ static __always_inline bool try_again(struct walk *walk)
 	return true;
 }
 
-int stage_find(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void find_thread(void *ctx, struct walk *walk)
 {
-	struct walk *walk = own_walk();
-	struct py_layout *layout;
+	struct py_layout *layout = layout_of(walk);
 	bool done = false;
 
-	if (!walk)
-		return 0;
-	layout = layout_of(walk);
 	if (!layout)
-		return 0;
+		return;
 	if (!walk->interp) {
 		walk->interp = user_u64(
 			walk, walk->py.runtime + layout->interpreters_head);
@@ -186,6 +182,16 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 		walk->stack.problem = ZB_STACK_UNREADABLE; /* too many calls */
 	}
 	stages.call(ctx, STAGE_SEND);
+}
+
+int stage_find(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct walk *walk = own_walk();
+
+	if (!walk)
+		return 0;
+	find_thread(ctx, walk);
+	end_walk(walk);
 	return 0;
 }
 
@@ -230,18 +236,14 @@ static __always_inline bool mix_table(struct walk *walk, u64 table, u64 *hash)
 	return true;
 }
 
-int stage_walk(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void follow_frames(void *ctx, struct walk *walk)
 {
-	struct walk *walk = own_walk();
-	struct py_layout *layout;
+	struct py_layout *layout = layout_of(walk);
 	u64 frame, hash;
 	u32 depth;
 
-	if (!walk)
-		return 0;
-	layout = layout_of(walk);
 	if (!layout)
-		return 0;
+		return;
 	frame = current_frame(walk, layout, walk->tstate);
 	hash = mix(walk->py.lineage, 1);
 	if (!frame && walk->unreadable)
@@ -327,5 +329,15 @@ int stage_walk(struct bpf_raw_tracepoint_args *ctx)
 	hash = mix(hash, walk->stack.problem);
 	walk->stack.stack_id = hash ? hash : 1;
 	stages.call(ctx, STAGE_SEND);
+}
+
+int stage_walk(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct walk *walk = own_walk();
+
+	if (!walk)
+		return 0;
+	follow_frames(ctx, walk);
+	end_walk(walk);
 	return 0;
 }

@@ -160,6 +160,21 @@ static __always_inline struct life *life_of(struct task_struct *task)
 	return life;
 }
 
+/* Whether the process dies with this thread, which exits. */
+static __always_inline bool is_last_thread(struct task_struct *task,
+					   u64 group_dead)
+{
+#if EXIT_HAS_GROUP_DEAD
+	return group_dead & 1;
+#else
+	/* two threads may both see 0: the first counts, see LIFE_DEAD */
+	struct signal_struct *signal =
+		READ(struct signal_struct *, &task->signal);
+
+	return READ(int, &signal->live) == 0;
+#endif
+}
+
 /* What wait(2) will report: kernel/exit.c, wait_task_zombie(). */
 static __always_inline u32 wait_status(struct task_struct *leader)
 {

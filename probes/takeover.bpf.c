@@ -4,8 +4,9 @@
  * for a walk over the machine's list of processes, some at each call, under RCU;
  * it is repeated until it finds nothing new, as children may precede parents in
  * it. While that lasts (SELECT_TAKING), whoever forks or dies is taken over right
- * then: these programs are attached before those that tell of forks and exits,
- * so that those know him already.
+ * then, before it is told, so that the probes of forks and exits know him already:
+ * by programs that are attached before those, or, as programs of one function have
+ * no such order, by those themselves.
  */
 #if SELECTING
 
@@ -90,42 +91,48 @@ int on_takeover_step(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-int on_takeover_fork(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void take_over_forker(struct task_struct *forker)
 {
-	struct task_struct *forker = (struct task_struct *)ctx->args[0];
 	struct task_struct *leader;
 
 	if (!(selection_mode() & SELECT_TAKING) || life_of(forker))
-		return 0;
+		return;
 	leader = READ(struct task_struct *, &forker->group_leader);
 	if (is_selected(leader, MOST_ANCESTORS))
 		take_over(leader, 0, false);
+}
+
+#if !HOOK_WAKE_UP_NEW_TASK
+int on_takeover_fork(struct bpf_raw_tracepoint_args *ctx)
+{
+	take_over_forker((struct task_struct *)ctx->args[0]);
 	return 0;
 }
+#endif
 
 /*
  * The dying and its children: their way up to the selected would be cut. One
  * whose end the walk has met before this hook did is given back to the hook.
  */
-int on_takeover_exit(struct bpf_raw_tracepoint_args *ctx)
+static __always_inline void take_over_exiting(struct task_struct *task,
+					      bool last)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	struct task_struct *leader;
 	struct life *life;
 	u64 sibling = (u64) & ((struct task_struct *)0)->sibling;
 	u64 head = (u64)&task->children, link = head;
 
 	if (!(selection_mode() & SELECT_TAKING))
-		return 0;
+		return;
 	leader = READ(struct task_struct *, &task->group_leader);
 	life = life_of(task);
 	if (!life) {
 		if (!is_selected(leader, MOST_ANCESTORS))
-			return 0;
+			return;
 		take_over(leader, 0, true);
 	}
-#if EXIT_HAS_GROUP_DEAD
-	else if (EXIT_GROUP_DEAD(ctx) & 1 && life->flags & LIFE_DEAD) {
+#if EXIT_HAS_GROUP_DEAD || HOOK_TASKSTATS_EXIT
+	else if (last && life->flags & LIFE_DEAD) {
 		u64 sighand = life->sighand;
 
 		life->flags &= ~LIFE_DEAD;
@@ -136,12 +143,21 @@ int on_takeover_exit(struct bpf_raw_tracepoint_args *ctx)
 	for (int i = 0; i < MOST_CHILDREN; i++) {
 		link = READ(u64, link);
 		if (!link || link == head)
-			return 0;
+			return;
 		take_over((struct task_struct *)(link - sibling), 0, false);
 	}
 	count_lost(ZB_LOST_TABLE_FULL);
+}
+
+#if !HOOK_TASKSTATS_EXIT
+int on_takeover_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+
+	take_over_exiting(task, is_last_thread(task, EXIT_GROUP_DEAD(ctx)));
 	return 0;
 }
+#endif
 
 /* cgroup_attach_task: a process came in, by migration. By birth: fork.bpf.c. */
 int on_takeover_move(struct bpf_raw_tracepoint_args *ctx)

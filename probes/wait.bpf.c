@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A thread begins to wait: sched_process_wait, at the head of do_wait(). Its
+ * A thread begins to wait: do_wait(), and sched_process_wait at its head. Its
  * time is kept for the reap, and sent where somebody asked for it and for Python,
  * with the stack. A loop of non-blocking waits would drown the reader, so of those
  * one a millisecond and thread is sent, the others counted.
@@ -9,7 +9,7 @@
 #define WNOHANG 1 /* include/uapi/linux/wait.h */
 #define WAIT_PAUSE_NS 1000000
 
-PROBE(sched_process_wait)
+static __always_inline void note_wait(void *ctx)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	struct life *life = life_of(task);
@@ -22,7 +22,7 @@ PROBE(sched_process_wait)
 	bool polls;
 
 	if (!life)
-		return 0;
+		return;
 	py = python_of(task);
 	call = call_of(task);
 	polls = call.options != -1 && call.options & WNOHANG;
@@ -34,12 +34,12 @@ PROBE(sched_process_wait)
 	}
 	if (!SEND_WAITS && !py) {
 		waits.update(&tid, &waiting);
-		return 0;
+		return;
 	}
 	if (polls && waiting.ns - waiting.sent_ns < WAIT_PAUSE_NS) {
 		waiting.skipped += 1;
 		waits.update(&tid, &waiting);
-		return 0;
+		return;
 	}
 	record.ns = waiting.ns;
 	record.start_ns = life->start_ns;
@@ -56,5 +56,14 @@ PROBE(sched_process_wait)
 	send(&record);
 	if (py)
 		ask_for_stack(ctx, task, py, ZB_OF_WAIT, &record);
+}
+
+#if HOOK_DO_WAIT
+FUNCTION_PROBE(do_wait)
+#else
+PROBE(sched_process_wait)
+#endif
+{
+	note_wait(ctx);
 	return 0;
 }

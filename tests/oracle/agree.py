@@ -5,6 +5,9 @@ Verdicts must be equal. Three things one of the two may not have seen, and then 
 zombie that no signal told of and that was claimed before the later look at it, a reap that comes
 late, a stack of an interpreter that it came to know later. Where both look at one call of the
 kernel, the function's hook comes before the tracepoint within it: an instant after it is wrong.
+
+Where the kernel has left out runs of a set's programs (`lossy`), that set may lack more, which is
+counted as seen by one, too; but what it tells must be the same.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ class Apart(NamedTuple):
 class Agreement:
     """What agrees (`agreed`), what one has not seen and says so (`by_one`), what differs."""
 
-    def __init__(self) -> None:
+    def __init__(self, lossy: bool = False) -> None:
+        self.lossy = lossy
         self.agreed: Counter[str] = Counter()
         self.by_one: Counter[str] = Counter()
         self.different: list[str] = []
@@ -39,6 +43,8 @@ class Agreement:
     def same(self, fact: str, life: Life, one: object, other: object) -> None:
         if one == other:
             self.agreed[fact] += 1
+        elif self.lossy and None in (one, other):
+            self.by_one[fact] += 1
         else:
             self.different.append(f"pid {life.pid}: {fact}: {one} and {other}; {_short(life)}")
 
@@ -81,17 +87,23 @@ def _short(life: Life) -> str:
     return f"{life.comm} {life.pid} of {life.forker}, {times} by {by}, {life.reparents}"
 
 
-def compare(base: Sequence[Life], others: Sequence[Life], ordered: bool) -> Agreement:
+def compare(
+    base: Sequence[Life], others: Sequence[Life], ordered: bool, lossy: bool = False
+) -> Agreement:
     """`ordered`: `base` is of tracepoints, `others` of the functions around them."""
-    result = Agreement()
+    result = Agreement(lossy)
     known = _by_name(result, base)
     found = _by_name(result, others)
     for name in known.keys() ^ found.keys():
+        if lossy:
+            result.by_one["lives"] += 1
+            continue
         result.different.append(f"seen by one only: {_short(known.get(name) or found[name])}")
     for name in known.keys() & found.keys():
         one, other = known[name], found[name]
         result.same("forker", one, one.forker, other.forker)
-        result.same("execs", one, len(one.execs), len(other.execs))
+        result.instant("fork", one, one.fork_ns, other.fork_ns, False)
+        _execs(result, one, other)
         result.same("wait status", one, one.wait_status, other.wait_status)
         result.instant("exit", one, one.exit_ns, other.exit_ns, False)
         _zombie(result, one, other, ordered)
@@ -109,19 +121,30 @@ def _by_name(result: Agreement, lives: Iterable[Life]) -> dict[tuple[int, int], 
     return found
 
 
-def _verdict(life: Life) -> str:
+def _execs(result: Agreement, one: Life, other: Life) -> None:
+    both = len(one.execs), len(other.execs)
+    if result.lossy and both[0] != both[1]:
+        result.by_one["execs"] += 1
+        return
+    result.same("execs", one, *both)
+    for first, second in zip(one.execs, other.execs):
+        result.same("program", one, first.filename, second.filename)
+        result.instant("exec", one, first.ns, second.ns, False)
+
+
+def _verdict(life: Life) -> Optional[str]:
     if life.zombie_ns is None:
-        return "none"
+        return None
     return "exact" if life.zombie_exact else "late"
 
 
 def _zombie(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
     verdicts = _verdict(one), _verdict(other)
-    if sorted(verdicts) == ["late", "none"]:
+    if set(verdicts) == {"late", None}:
         result.by_one["zombie"] += 1
         return
     result.same("zombie", one, *verdicts)
-    if verdicts[0] == verdicts[1] != "none":
+    if verdicts[0] == verdicts[1] is not None:
         late = verdicts[0] == "late"
         fact = "zombie, no signal" if late else "zombie"
         result.instant(fact, one, one.zombie_ns, other.zombie_ns, ordered and late)
@@ -142,6 +165,9 @@ def _adoptions(result: Agreement, one: Life, other: Life, ordered: bool) -> None
         ]
         for adoptions in (ours, theirs)
     ]
+    if result.lossy and len(ours) != len(theirs):
+        result.by_one["adopters"] += 1
+        return
     result.same("adopters", one, *told)
     for first, second in zip(ours, theirs):
         both = "adoption" if first.exact and second.exact else "adoption, late in one"

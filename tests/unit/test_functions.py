@@ -12,6 +12,7 @@ from typing import Any, Callable, Optional
 import pytest
 from btf_blobs import of_structs
 
+from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import bpf, functions, perf
 from zombiebpf.kernel.bpf import ProgramError
 from zombiebpf.kernel.btf import Btf
@@ -152,7 +153,9 @@ class Loaded:
     """The probes: each program loads the map `stages` and another, and a number that is no map."""
 
     def __init__(self) -> None:
-        self.tables = {"stages": Table(7), "function_stages": Table(8)}
+        self.tables = {
+            "stages": Table(7), "fentry_stages": Table(8), "kprobe_stages": Table(8),
+        }  # fmt: skip
         self.adopted: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> Table:
@@ -173,14 +176,14 @@ def maps(code: bytes) -> list[int]:
 def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str, kind: int) -> None:
     probes = Loaded()
     number = 5 if way == FENTRY else 0
-    opened = functions.attach(probes, Probe(FUNCTION, way, 5), ["first", "second"])
+    opened = list(functions.attach(probes, [Probe(FUNCTION, way, 5)], ["first", "second"]))
     loads = [call for call in kernel.calls if call[0] == "load"]
     assert [load[2:] for load in loads] == [
         ("first", kind, number), ("second", kind, number), (f"on_{FUNCTION}", kind, number),
     ]  # fmt: skip
     for load in loads:
         assert maps(load[1]) == [8, 9, 7]
-    assert probes["function_stages"] == {0: opened[0], 1: opened[1]}
+    assert probes[f"{way}_stages"] == {0: opened[0], 1: opened[1]}
     assert list(probes.adopted) == [f"on_{FUNCTION}"]
     assert kernel.open == {*opened, *probes.adopted.values()}
     functions.close(opened)
@@ -189,7 +192,7 @@ def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str,
 
 def test_others_have_their_own_maps_and_no_stages(kernel: FakeKernel) -> None:
     probes = Loaded()
-    (opened,) = functions.attach(probes, Probe("proc_exit_connector", KPROBE, 0), ["first"])
+    (opened,) = functions.attach(probes, [Probe("proc_exit_connector", KPROBE, 0)], ["first"])
     load, kprobe = kernel.calls
     assert load[2:] == ("on_proc_exit_connector", 2, 0)
     assert maps(load[1]) == [7, 9, 7]
@@ -204,9 +207,19 @@ def test_what_was_opened_before_a_failure_is_closed(
 ) -> None:
     kernel.fails[call] = told(errno.EPERM)
     probes = Loaded()
-    with pytest.raises(OSError, match="not permitted"):
-        functions.attach(probes, Probe(FUNCTION, way, 5), ["first"])
+    with pytest.raises(PrivilegeError, match="not permitted"):
+        attach_functions([Probe(FUNCTION, way, 5)], probes)()
     assert kernel.open == set(probes.adopted.values())  # for the probes to close
+
+
+def test_kprobes_share_the_stages(kernel: FakeKernel) -> None:
+    probes = Loaded()
+    wanted = [Probe(name, KPROBE, 0) for name in ("do_wait", FUNCTION, "proc_exit_connector")]
+    for _ in functions.attach(probes, wanted, ["first"]):
+        pass
+    loads = [call[2] for call in kernel.calls if call[0] == "load"]
+    assert loads == ["first", "on_do_wait", f"on_{FUNCTION}", "on_proc_exit_connector"]
+    assert probes["fentry_stages"] == {}
 
 
 def attach_functions(wanted: list[Probe], probes: Loaded) -> Callable[[], object]:
@@ -216,8 +229,6 @@ def attach_functions(wanted: list[Probe], probes: Loaded) -> Callable[[], object
 
 
 def test_a_failure_is_one_line_and_closes_the_others(kernel: FakeKernel) -> None:
-    from zombiebpf.errors import PrivilegeError, ZombiebpfError
-
     kernel.fails["kprobe"] = told(errno.EPERM)
     probes = Loaded()
     attach = attach_functions(

@@ -12,7 +12,7 @@ import pytest
 from btf_blobs import of_structs
 
 from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.kernel import hooks
+from zombiebpf.kernel import hooks, takeover
 from zombiebpf.kernel.btf import Btf
 from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe
 from zombiebpf.kernel.hooks import (
@@ -20,6 +20,7 @@ from zombiebpf.kernel.hooks import (
     FUNCTIONS,
     VARIANTS,
     Kernel,
+    Preemption,
     choose,
     macros,
     probes,
@@ -39,6 +40,7 @@ ARGUMENTS = {
     "signal_generate": 5,
     "kmem_cache_free": 3,
 }
+NOWHERE = Preemption()
 # where functions can be hooked, and where not
 BEST = {
     "fork": "sched_process_fork",
@@ -48,6 +50,14 @@ BEST = {
     "reparent": "kill_orphaned_pgrp",
     "reap": "release_task",
     "wait": "sched_process_wait",
+}
+# where tasks are preempted in tracepoints' programs
+NOT_PREEMPTED = {
+    **BEST,
+    "fork": "wake_up_new_task",
+    "exec": "finalize_exec",
+    "exit": "taskstats_exit",
+    "wait": "do_wait",
 }
 ON_TRACEPOINTS = {
     "fork": "sched_process_fork",
@@ -66,6 +76,7 @@ def kernel(
     sites: Sequence[Range] = (),
     ways: Sequence[str] = (),
     not_by: Optional[Mapping[str, Sequence[str]]] = None,
+    preemption: Preemption = NOWHERE,
 ) -> Kernel:
     """`ways`: how functions can be hooked; `not_by`: way -> functions that are exceptions."""
 
@@ -79,7 +90,7 @@ def kernel(
     for name in without:
         del there[name]
     btf = Btf(of_structs({}, there, FUNCTIONS), [*btf_names(), *FUNCTIONS])
-    return Kernel(btf, sites, None, refusal)
+    return Kernel(btf, sites, None, refusal, preemption)
 
 
 def whole() -> Kernel:
@@ -98,7 +109,7 @@ def test_a_whole_kernel_gives_the_best_of_all() -> None:
     assert choices["zombie"].hook == (
         "raw tracepoint signal_generate, else fentry proc_exit_connector"
     )
-    assert choices["fork"].why == "the only one there is"
+    assert choices["fork"].why == "the most exact this kernel offers"
     assert choices["fork"].hook == "raw tracepoint sched_process_fork"
 
 
@@ -116,11 +127,11 @@ def test_where_no_function_can_be_hooked_tracepoints_do() -> None:
 def test_a_kind_of_hook_stands_for_the_best_of_that_kind() -> None:
     facts = dict.fromkeys(("fork", "zombie", "reparent", "reap"), "tracepoint")
     assert names(choose(whole(), facts)) == ON_TRACEPOINTS
-    choices = choose(whole(), {"reap": "kprobe", "zombie": "fentry"})
-    assert names(choices) == BEST
+    choices = choose(whole(), {"reap": "kprobe", "zombie": "fentry", "fork": "kprobe"})
+    assert names(choices) == {**BEST, "fork": "wake_up_new_task"}
     assert (choices["reap"].way, choices["zombie"].way) == (KPROBE, FENTRY)
-    with pytest.raises(UsageError, match="no hook 'kprobe' for fork"):
-        choose(whole(), {"fork": "kprobe"})
+    with pytest.raises(UsageError, match="no hook 'fentry' for fork"):
+        choose(whole(), {"fork": "fentry"})
     with pytest.raises(ZombiebpfError, match="no fentry of release_task"):
         choose(kernel(), {"reap": "fentry"})
 
@@ -163,10 +174,54 @@ def test_a_function_is_hooked_once() -> None:
     forced = {"zombie": "proc_exit_connector:kprobe", "reap": "release_task:fentry"}
     found = probes(whole(), choose(whole(), forced))
     assert [(each.function, each.way) for each in found] == [
-        ("proc_exit_connector", KPROBE),
-        ("kill_orphaned_pgrp", FENTRY),
         ("release_task", FENTRY),
+        ("kill_orphaned_pgrp", FENTRY),
+        ("proc_exit_connector", KPROBE),
     ]
+
+
+def test_where_all_programs_but_kprobes_are_preempted() -> None:
+    asked = kernel(ways=[FENTRY, KPROBE], preemption=Preemption(True, True))
+    choices = choose(asked, {})
+    assert names(choices) == NOT_PREEMPTED
+    assert {choice.way for choice in choices.values()} == {KPROBE}
+    assert choices["fork"].why == (
+        "no task is preempted in a kprobe, as it is in others here, which loses events"
+    )
+    order = [each.function for each in probes(asked, choices)]
+    assert order[-1] == "wake_up_new_task"  # the last: no life without the rest of it
+    assert set(order) == set(FUNCTIONS)
+    assert programs(choices) == ["sched_process_free", "sched_switch", "signal_generate"]
+    found = macros(asked, choices)
+    for name in ("WAKE_UP_NEW_TASK", "FINALIZE_EXEC", "TASKSTATS_EXIT", "DO_WAIT"):
+        assert found[f"HOOK_{name}"] == "1"
+
+
+def test_where_fentry_is_preempted_and_tracepoints_are_not() -> None:
+    asked = kernel(ways=[FENTRY, KPROBE], preemption=Preemption(True, False))
+    choices = choose(asked, {})
+    assert names(choices) == BEST
+    assert {choices[fact].way for fact in ("zombie", "reparent", "reap")} == {KPROBE}
+    assert choices["exit"].why == "the most exact this kernel offers"
+
+
+def test_preempted_programs_are_better_than_none() -> None:
+    asked = kernel(ways=[FENTRY], preemption=Preemption(True, True))
+    choices = choose(asked, {})
+    assert names(choices) == BEST
+    assert choices["reap"].way == FENTRY
+    assert choices["wait"].why == "no kprobe of do_wait: Operation not permitted"
+
+
+@pytest.mark.parametrize("preemption", [NOWHERE, Preemption(True, True)])
+def test_what_is_taken_over_first_has_a_program_of_its_own_at_tracepoints(
+    preemption: Preemption,
+) -> None:
+    asked = kernel(ways=[KPROBE], preemption=preemption)
+    found = {name for name, _ in takeover.programs(asked, choose(asked, {}))}
+    own = {"on_takeover_exit", "on_takeover_fork"}
+    assert found & own == (set() if preemption.tracepoints else own)
+    assert "on_takeover_step" in found
 
 
 def test_probes_name_the_function_of_btf() -> None:
@@ -211,7 +266,7 @@ def test_a_fact_without_any_hook_is_an_error(lacks: str, fact: str) -> None:
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.fact}={variant.name}")
 def test_any_hook_can_be_asked_for(variant: hooks.Variant) -> None:
     choices = choose(whole(), {variant.fact: variant.name})
-    way = FENTRY if variant.functions else ""
+    way = variant.ways[0] if variant.functions else ""
     assert choices[variant.fact] == (variant, "asked for by --hook", way)
     others = {fact: name for fact, name in names(choices).items() if fact != variant.fact}
     assert others == {fact: name for fact, name in BEST.items() if fact != variant.fact}
@@ -304,6 +359,9 @@ EITHER = {
     "SWITCH_HAS_STATE": "1",
     "REAP_CALL_SITE(site)": "1",
 }
+PREEMPTED_ONLY = (
+    "HOOK_WAKE_UP_NEW_TASK", "HOOK_FINALIZE_EXEC", "HOOK_TASKSTATS_EXIT", "HOOK_DO_WAIT",
+)  # fmt: skip
 TRACEPOINTS_ONLY = ("HOOK_KMEM_CACHE_FREE", "ZOMBIE_AT_SCHED_SWITCH", "REPARENT_AT_SCHED_SWITCH")
 FUNCTIONS_ONLY = (
     "HOOK_RELEASE_TASK",
@@ -318,7 +376,7 @@ def test_macros_of_a_kernel_with_tracepoints_only() -> None:
     assert made(kernel()) == {
         **EITHER,
         **dict.fromkeys(TRACEPOINTS_ONLY, "1"),
-        **dict.fromkeys(FUNCTIONS_ONLY, "0"),
+        **dict.fromkeys((*FUNCTIONS_ONLY, *PREEMPTED_ONLY), "0"),
     }
 
 
@@ -327,9 +385,12 @@ def test_macros_of_a_whole_kernel(ways: list[str], fentry: str) -> None:
     """sched_switch stays, for the sleeps of Python's threads."""
     assert made(kernel(ways=ways)) == {
         **EITHER,
-        **dict.fromkeys(TRACEPOINTS_ONLY, "0"),
+        **dict.fromkeys((*TRACEPOINTS_ONLY, *PREEMPTED_ONLY), "0"),
         **dict.fromkeys(FUNCTIONS_ONLY, "1"),
-        **{f"FENTRY_{function}": fentry for function in FUNCTIONS},
+        **{
+            f"FENTRY_{name}": fentry
+            for name in ("release_task", "proc_exit_connector", "kill_orphaned_pgrp")
+        },
     }
 
 

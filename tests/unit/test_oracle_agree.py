@@ -11,7 +11,15 @@ from typing import Any, Callable
 
 import pytest
 
-from zombiebpf.life import Actor, AdopterKind, Life, ReapCall, ReapedBy, Reparenting
+from zombiebpf.life import (
+    Actor,
+    AdopterKind,
+    Execution,
+    Life,
+    ReapCall,
+    ReapedBy,
+    Reparenting,
+)
 from zombiebpf.stack import Frame, Stack
 
 ORACLE = Path(__file__).resolve().parents[1] / "oracle"
@@ -63,7 +71,7 @@ def test_the_same_agrees_and_the_distance_is_measured(agree: ModuleType) -> None
 
 LIES: dict[str, tuple[Callable[[], Life], dict[str, Any]]] = {
     "forker": (life, {"forker": ADOPTER}),
-    "execs": (life, {"execs": (object(),)}),
+    "execs": (life, {"execs": (Execution(1500, "/bin/true"),)}),
     "wait status": (life, {"wait_status": 9}),
     "exit": (life, {"exit_ns": None}),
     "zombie": (life, {"zombie_ns": None}),
@@ -141,3 +149,49 @@ def test_a_silent_zombie_is_seen_earlier_by_the_function(agree: ModuleType) -> N
     assert good.different == []
     assert good.apart["zombie, no signal"].median == -0.1
     assert agree.compare([life(**silent)], [life(**silent, zombie_ns=4100)], True).different
+
+
+LACKS: dict[str, tuple[Callable[[], Life], dict[str, Any]]] = {
+    "exit": (life, {"exit_ns": None}),
+    "execs": (life, {"execs": (Execution(1500, "/bin/true"),)}),
+    "wait status": (life, {"wait_status": None}),
+    "zombie": (life, {"zombie_ns": None}),
+    "adopters": (orphan, {"reparents": ()}),
+    "reap call": (life, {"reap_call": None}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fact", LACKS)
+def test_a_set_whose_runs_were_left_out_may_lack_something(agree: ModuleType, fact: str) -> None:
+    make, change = LACKS[fact]
+    one, other = make(), replace(make(), **change)
+    assert agree.compare([one], [other], True).different
+    for first, second in ((one, other), (other, one)):
+        found = agree.compare([first], [second], True, lossy=True)
+        assert found.different == []
+        assert found.by_one[fact] == 1
+
+
+def test_it_may_lack_a_life_and_not_tell_one_twice(agree: ModuleType) -> None:
+    found = agree.compare([life()], [], True, lossy=True)
+    assert (found.different, found.by_one["lives"]) == ([], 1)
+    assert agree.compare([life()], [life(), life()], True, lossy=True).different
+
+
+@pytest.mark.parametrize(
+    "lie", sorted(LIES.keys() - LACKS.keys() - {"no adoption", "zombie", "exit"})
+)
+def test_what_it_tells_must_be_the_same(agree: ModuleType, lie: str) -> None:
+    make, change = LIES[lie]
+    (line,) = agree.compare([make()], [replace(make(), **change)], True, lossy=True).different
+    assert line.startswith("pid 20: ")
+
+
+def test_the_programs_and_their_instants(agree: ModuleType) -> None:
+    one, other = (life(execs=(Execution(ns, "/bin/true"),)) for ns in (1500, 1490))
+    found = agree.compare([one], [other], True)
+    assert found.different == []
+    assert (found.apart["exec"].median, found.apart["fork"].median) == (-0.01, 0)
+    wrong = life(execs=(Execution(1490, "/bin/false"),))
+    (line,) = agree.compare([one], [wrong], True).different
+    assert "program: /bin/true and /bin/false" in line

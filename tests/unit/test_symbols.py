@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zombiebpf.kernel.symbols import Range, find_functions
+from zombiebpf.kernel.symbols import Range, find_functions, has_symbol
 
 KALLSYMS = """\
 0000000000000000 A fixed_percpu_data
@@ -77,3 +77,11 @@ def test_a_file_that_is_not_there_is_none(tmp_path: Path) -> None:
 
 def test_a_name_is_no_pattern(kallsyms: Path) -> None:
     assert find_functions(["release.task"], kallsyms) == []
+
+
+def test_a_symbol_of_any_kind_of_the_kernel_itself(kallsyms: Path, tmp_path: Path) -> None:
+    assert has_symbol("fixed_percpu_data", kallsyms)  # of which the address is hidden, too
+    assert has_symbol("release_task.part.0", kallsyms)
+    assert not has_symbol("release_task.part", kallsyms)
+    assert not has_symbol("last", kallsyms)  # a module's
+    assert not has_symbol("_text", tmp_path / "none")

@@ -15,11 +15,11 @@ Results = dict[str, Any]
 FILE = "results.json"
 
 # of tests/oracle/agree.py: the instants that differ by more than two handlers' order
+_OF_KPROBES = {"fork": "fork", "exec": "exec", "exit": "exit"}
 _APART = {
     "reap": "reap",
     "adoption": "reparent",
     "zombie, no signal": "zombie without signal",
-    "exit": "exit (the same hook)",
 }
 
 
@@ -84,9 +84,11 @@ def _hook(hook: Mapping[str, Any]) -> str:
 def _agreement(left: Mapping[str, Any]) -> dict[str, str]:
     """Of tests/oracle/agree.py: a column's title -> its cell."""
     cells = {"lives": str(left["lives"])}
+    for name, count in left.get("left_out", {}).items():
+        cells[f"{name}: runs left out"] = str(count)
     for way, found in left["sets"].items():
         cells[f"{way}: verdicts that differ"] = str(found["different"])
-        for fact, title in _APART.items():
+        for fact, title in {**_APART, **(_OF_KPROBES if way == "kprobe" else {})}.items():
             apart = found["apart_us"].get(fact)
             if apart:
                 numbers = (apart["median"], apart["p99"], apart["max"])

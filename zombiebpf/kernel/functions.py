@@ -7,7 +7,7 @@ Whether a function can be hooked is asked before anything is compiled.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Optional
 
@@ -17,6 +17,8 @@ from zombiebpf.kernel.loaded import Probes
 
 FENTRY, KPROBE = "fentry", "kprobe"
 WAYS = (FENTRY, KPROBE)  # the cheaper first
+# whose programs ask for Python's stacks
+STACKED = frozenset({"wake_up_new_task", "do_wait", "release_task"})
 
 _ENOTSUPP = 524  # include/linux/errno.h
 _NOTHING = bytes.fromhex("b7000000 00000000 95000000 00000000")  # r0 = 0; exit
@@ -28,6 +30,14 @@ class Probe(NamedTuple):
     function: str
     way: str
     btf_id: int  # for fentry
+
+
+class HookError(Exception):
+    """`function` was not hooked."""
+
+    def __init__(self, function: str, error: OSError) -> None:
+        super().__init__(f"{function}: {error}")
+        self.function, self.error = function, error
 
 
 class Trial:
@@ -82,32 +92,33 @@ def reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 
-def attach(probes: Probes, probe: Probe, stages: Sequence[str]) -> list[int]:
-    """Load on_NAME and have it run there. The result are descriptors: closing them detaches.
+def attach(probes: Probes, wanted: Sequence[Probe], stages: Sequence[str]) -> Iterator[int]:
+    """Load on_NAME of each and have it run there: descriptors; closing them detaches.
 
-    `stages` are the programs that the one of release_task calls, for stacks; these are loaded once
-    more, as a program can call those of its own type only (kernel/bpf/core.c,
-    bpf_prog_map_compatible()). OSError, bpf.ProgramError with the kernel's reason.
+    `stages` are the programs that those of STACKED call, for stacks; these are loaded once more for
+    each way, as a program can call those of its own type only (kernel/bpf/core.c,
+    bpf_prog_map_compatible()): a kprobe's any kprobe's, one for fentry those of its own function.
+    HookError.
     """
-    opened: list[int] = []
-    other: dict[int, int] = {}
-    try:
-        if probe.function == "release_task":
-            table = probes["function_stages"]
-            other[probes["stages"].map_fd] = table.map_fd
-            for number, name in enumerate(stages):
-                opened.append(_load(probes, name, probe, other))
-                table[table.Key(number)] = table.Leaf(opened[-1])
-        program = _load(probes, f"on_{probe.function}", probe, other)
-        probes.adopt(f"on_{probe.function}", program)
-        if probe.way == FENTRY:
-            opened.append(bpf.open_fentry(program))
-        else:
-            opened.append(perf.attach_kprobe(program, probe.function))
-    except BaseException:
-        close(opened)
-        raise
-    return opened
+    others: dict[str, dict[int, int]] = {}
+    for probe in wanted:
+        stacked = probe.function in STACKED
+        try:
+            if stacked and probe.way not in others:
+                table = probes[f"{probe.way}_stages"]
+                others[probe.way] = {probes["stages"].map_fd: table.map_fd}
+                for number, name in enumerate(stages):
+                    stage = _load(probes, name, probe, others[probe.way])
+                    yield stage
+                    table[table.Key(number)] = table.Leaf(stage)
+            program = _load(probes, f"on_{probe.function}", probe, others.get(probe.way, {}))
+            probes.adopt(f"on_{probe.function}", program)
+            if probe.way == FENTRY:
+                yield bpf.open_fentry(program)
+            else:
+                yield perf.attach_kprobe(program, probe.function)
+        except OSError as error:
+            raise HookError(probe.function, error) from None
 
 
 def close(descriptors: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from typing import Callable, NamedTuple, Optional
 
 from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.functions import FENTRY, WAYS, Probe
+from zombiebpf.kernel.functions import FENTRY, KPROBE, WAYS, Probe
 from zombiebpf.kernel.symbols import Range
 
 # The functions whose frees of a sighand_struct are reaps; those that are inlined
@@ -28,17 +28,25 @@ class Variant(NamedTuple):
     tracepoints: Sequence[str]  # all must be there
     hook: str  # as reports show it; {way} is fentry or kprobe
     precision: str
-    functions: Sequence[str] = ()  # of the kernel, all hooked in one of WAYS
+    functions: Sequence[str] = ()  # of the kernel, all hooked in one of `ways`
+    ways: Sequence[str] = WAYS
 
 
-# For each fact, the best first.
+# For each fact, the best first; where tasks can be preempted within a tracepoint's programs, those
+# of functions before others: a kprobe's are never preempted (kernel/kprobes.c).
 VARIANTS: Sequence[Variant] = (
     Variant("fork", "sched_process_fork", ["sched_process_fork"],
             "raw tracepoint sched_process_fork", "exact: before the child first runs"),
+    Variant("fork", "wake_up_new_task", [], "{way} wake_up_new_task",
+            "exact: before the child first runs", ["wake_up_new_task"], [KPROBE]),
     Variant("exec", "sched_process_exec", ["sched_process_exec"],
             "raw tracepoint sched_process_exec", "exact: the new image is in place"),
+    Variant("exec", "finalize_exec", [], "{way} finalize_exec",
+            "exact: the new image is in place", ["begin_new_exec", "finalize_exec"], [KPROBE]),
     Variant("exit", "sched_process_exit", ["sched_process_exit"],
             "raw tracepoint sched_process_exit of the last thread", "exact: do_exit has begun"),
+    Variant("exit", "taskstats_exit", [], "{way} taskstats_exit of the last thread",
+            "exact: do_exit has begun", ["taskstats_exit"], [KPROBE]),
     Variant("zombie", "proc_exit_connector", ["signal_generate", "sched_switch"],
             "raw tracepoint signal_generate, else {way} proc_exit_connector",
             "exact under tasklist_lock; where no signal is sent a late bound, by what lies between "
@@ -71,6 +79,8 @@ VARIANTS: Sequence[Variant] = (
             "a late bound, an RCU grace period after the reap; the reaper is not seen"),
     Variant("wait", "sched_process_wait", ["sched_process_wait"],
             "raw tracepoint sched_process_wait", "exact: do_wait() is entered"),
+    Variant("wait", "do_wait", [], "{way} do_wait", "exact: do_wait() is entered", ["do_wait"],
+            [KPROBE]),
 )  # fmt: skip
 
 _TRACEPOINT = "tracepoint"  # with WAYS, the kinds of hooks
@@ -111,6 +121,14 @@ def _nothing_can(way: str, function: str) -> Optional[str]:
     return "not tried"
 
 
+class Preemption(NamedTuple):
+    """Where a task can be preempted while it runs a BPF program, which is not run for others on
+    that processor meanwhile (kernel/bpf/trampoline.c, kernel/trace/bpf_trace.c)."""
+
+    fentry: bool = False
+    tracepoints: bool = False
+
+
 class Kernel(NamedTuple):
     """What the kernel answered."""
 
@@ -119,6 +137,7 @@ class Kernel(NamedTuple):
     tracefs: Optional[Path]
     # (way, function) -> why it cannot be hooked so, None: it can
     refusal: Callable[[str, str], Optional[str]] = _nothing_can
+    preemption: Preemption = Preemption()
 
     def has_tracepoint(self, name: str) -> bool:
         if self.btf is not None:
@@ -151,7 +170,7 @@ def _named(fact: str, given: str) -> str:
     for variant in VARIANTS:
         if variant.fact != fact:
             continue
-        if given in WAYS and variant.functions:
+        if given in variant.ways and variant.functions:
             return f"{variant.name}:{given}"
         if given == _TRACEPOINT and not variant.functions:
             return variant.name
@@ -165,21 +184,26 @@ def _require_known(fact: str, given: str) -> None:
     name, colon, way = given.partition(":")
     if name not in names:
         raise UsageError(f"no hook {given!r} for {fact}", f"hooks are {', '.join(sorted(names))}")
-    if colon and not (names[name].functions and way in WAYS):
-        ways = [f"{name}:{way}" for way in WAYS] if names[name].functions else [name]
+    variant = names[name]
+    if colon and not (variant.functions and way in variant.ways):
+        ways = [f"{name}:{way}" for way in variant.ways] if variant.functions else [name]
         raise UsageError(f"no hook {given!r} for {fact}", f"it is {' or '.join(ways)}")
 
 
 def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
     name, _, way = (given or "").partition(":")
     candidates = [each for each in VARIANTS if each.fact == fact and name in ("", each.name)]
+    if kernel.preemption.tracepoints:
+        candidates.sort(key=lambda each: not each.functions)
     obstacles: list[str] = []
     for variant in candidates:
-        found, obstacle = ask(kernel, variant, [way] if way else WAYS)
+        found, obstacle = ask(kernel, variant, [way] if way else ())
         if not obstacle:
-            return Choice(variant, _why(fact, bool(given), obstacles), found)
+            preempted = found == KPROBE and kernel.preemption.fentry
+            return Choice(variant, _why(fact, bool(given), obstacles, preempted), found)
         obstacles.append(obstacle)
-    missing = [each for each in variant.tracepoints if not kernel.has_tracepoint(each)]
+    wanted = [name for each in candidates for name in each.tracepoints]
+    missing = [name for name in wanted if not kernel.has_tracepoint(name)]
     if missing:
         raise ZombiebpfError(
             f"this kernel has no tracepoint {missing[0]}, which tells of every {fact}",
@@ -191,15 +215,19 @@ def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
     )
 
 
-def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = WAYS) -> tuple[str, str]:
-    """How its functions can be hooked, if it has any; and what stands in the way, "" nothing."""
+def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = ()) -> tuple[str, str]:
+    """How its functions can be hooked, if it has any; and what stands in the way, "" nothing.
+
+    The first of `ways` that can be; () the variant's own, the best first.
+    """
     missing = [name for name in variant.tracepoints if not kernel.has_tracepoint(name)]
     if missing:
         return "", f"this kernel lacks {', '.join(missing)}"
     if not variant.functions:
         return "", ""
     reasons = []
-    for way in ways:
+    by_worth = sorted(variant.ways, key=lambda way: way == FENTRY and kernel.preemption.fentry)
+    for way in ways or by_worth:
         for function in variant.functions:
             refusal = kernel.refusal(way, function)
             if refusal is not None:
@@ -210,11 +238,13 @@ def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = WAYS) -> tuple[s
     return "", "; ".join(reasons)
 
 
-def _why(fact: str, forced: bool, obstacles: Sequence[str]) -> str:
+def _why(fact: str, forced: bool, obstacles: Sequence[str], preempted: bool) -> str:
     if forced:
         return "asked for by --hook"
     if obstacles:
         return "; ".join(obstacles)
+    if preempted:
+        return "no task is preempted in a kprobe, as it is in others here, which loses events"
     others = sum(variant.fact == fact for variant in VARIANTS) > 1
     return "the most exact this kernel offers" if others else "the only one there is"
 
@@ -225,6 +255,10 @@ def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
     ways = _ways(choices)
     group_dead = kernel.tracepoint_arguments("sched_process_exit") >= 2
     flags = {
+        "HOOK_WAKE_UP_NEW_TASK": names["fork"] == "wake_up_new_task",
+        "HOOK_FINALIZE_EXEC": names["exec"] == "finalize_exec",
+        "HOOK_TASKSTATS_EXIT": names["exit"] == "taskstats_exit",
+        "HOOK_DO_WAIT": names["wait"] == "do_wait",
         "HOOK_SCHED_SWITCH": "sched_switch" in _tracepoints(choices),
         "HOOK_KMEM_CACHE_FREE": names["reap"] == "kmem_cache_free",
         "HOOK_RELEASE_TASK": names["reap"] == "release_task",
@@ -271,10 +305,10 @@ def programs(choices: Mapping[str, Choice]) -> list[str]:
 
 
 def probes(kernel: Kernel, choices: Mapping[str, Choice]) -> list[Probe]:
-    """The functions to hook."""
+    """The functions to hook, in an order that never sees a fork without its end."""
     return [
         Probe(name, way, (kernel.btf.function(name) or 0) if kernel.btf is not None else 0)
-        for name, way in _ways(choices).items()
+        for name, way in reversed(_ways(choices).items())
     ]
 
 

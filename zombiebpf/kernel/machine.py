@@ -14,14 +14,16 @@ from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
 from zombiebpf.kernel.functions import Trial
 from zombiebpf.kernel.headers import kernel_version
-from zombiebpf.kernel.hooks import FUNCTIONS, REAP_FUNCTIONS, Kernel
+from zombiebpf.kernel.hooks import FUNCTIONS, REAP_FUNCTIONS, Kernel, Preemption
 from zombiebpf.kernel.layout import OF_MACHINE, btf_names
-from zombiebpf.kernel.symbols import find_functions
+from zombiebpf.kernel.symbols import find_functions, has_symbol
 
 OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement BPF ring buffer")
 
 # include/uapi/linux/capability.h; each set is enough
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
+_PREEMPT = Path("/sys/kernel/debug/sched/preempt")
+_SRCU_FLAVOR = "srcu_struct", "srcu_reader_flavor"  # include/linux/srcutree.h
 _INIT_PIDNS = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 
 
@@ -96,7 +98,8 @@ class BtfState(NamedTuple):
 
 def read_btf() -> BtfState:
     try:
-        return BtfState(Btf.of_kernel([*btf_names(), *FUNCTIONS]), None)
+        names = [*btf_names(), *FUNCTIONS, _SRCU_FLAVOR[0]]
+        return BtfState(Btf.of_kernel(names), None)
     except OSError as error:
         return BtfState(None, f"{VMLINUX}: {error.strerror}")
     except BtfError as error:
@@ -113,7 +116,30 @@ def header_directory() -> Optional[str]:
 
 
 def ask_kernel(btf: Optional[Btf]) -> Kernel:
-    return Kernel(btf, find_functions(REAP_FUNCTIONS), tracefs(), Trial(btf).refusal)
+    sites, trial = find_functions(REAP_FUNCTIONS), Trial(btf)
+    return Kernel(btf, sites, tracefs(), trial.refusal, preemption(btf))
+
+
+def preemption(btf: Optional[Btf]) -> Preemption:
+    """Where BPF programs are preempted. Those of fentry are wherever kernel code is; those of
+    tracepoints since commit a46023d5616e ("tracing: Guard __DECLARE_TRACE() use of
+    __DO_TRACE_CALL() with SRCU-fast") has put a tracepoint_srcu of that kind in place of
+    preempt_disable().
+    """
+    if not preempts_kernel():
+        return Preemption()
+    fast = btf is None or btf.field(*_SRCU_FLAVOR) is not None
+    return Preemption(True, fast and has_symbol("tracepoint_srcu"))
+
+
+def preempts_kernel() -> bool:
+    """Whether tasks are preempted while they run kernel code (kernel/sched/debug.c,
+    sched_dynamic_show(); without that file it is as the kernel was built)."""
+    try:
+        mode = re.search(r"\((\w+)\)", _PREEMPT.read_text())
+    except OSError:
+        return "PREEMPT" in platform.version()
+    return mode is None or mode[1] in ("full", "lazy")
 
 
 def own_cgroup() -> Optional[int]:

@@ -110,7 +110,7 @@ class Observer:
             program.source(structs, macros),
             structs,
             hooks.programs(self.choices),
-            takeover.programs(kernel) if self._selecting else (),
+            takeover.programs(kernel, self.choices) if self._selecting else (),
         )
         self._functions = program.attach_functions(self._probes, hooks.probes(kernel, self.choices))
         self._ring = Ring(self._probes["events"].map_fd, RING_PAGES, RECORD_BYTES)

@@ -130,13 +130,17 @@ def _load(probes: Probes, function: str, name: str) -> int:
 def attach_functions(probes: Probes, wanted: Sequence[functions.Probe]) -> list[int]:
     """Hook functions of the kernel, beside what load() has attached; for functions.close()."""
     opened: list[int] = []
-    for probe in wanted:
-        try:
-            opened += functions.attach(probes, probe, STAGES)
-        except OSError as error:
-            functions.close(opened)
-            log = error.log if isinstance(error, bpf.ProgramError) else ""
-            raise _load_error(probe.function, error.strerror or str(error), log) from None
+    try:
+        for descriptor in functions.attach(probes, wanted, STAGES):
+            opened.append(descriptor)
+    except functions.HookError as told:
+        functions.close(opened)
+        error = told.error
+        log = error.log if isinstance(error, bpf.ProgramError) else ""
+        raise _load_error(told.function, error.strerror or str(error), log) from None
+    except BaseException:
+        functions.close(opened)
+        raise
     return opened
 
 

@@ -40,6 +40,17 @@ def find_functions(names: Iterable[str], kallsyms: Path = KALLSYMS) -> list[Rang
     return found
 
 
+def has_symbol(name: str, kallsyms: Path = KALLSYMS) -> bool:
+    """Names are shown where addresses are hidden, too. False where there are none to read."""
+    try:
+        text = kallsyms.read_bytes()
+    except OSError:
+        return False
+    return (
+        re.search(rb"^[0-9a-f]+ \w %s$" % re.escape(name.encode()), text, re.MULTILINE) is not None
+    )
+
+
 def _next_address(text: bytes, at: int, start: int) -> int:
     """The next greater address: symbols are listed in the order of their addresses."""
     for match in re.compile(rb"^([0-9a-f]+) ", re.MULTILINE).finditer(text, at):

@@ -9,12 +9,12 @@ process falls between is told in probes/takeover.bpf.c.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import NamedTuple
 
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel.hooks import Kernel
+from zombiebpf.kernel.hooks import Choice, Kernel
 from zombiebpf.kernel.loaded import Probes
 
 # in probes/takeover.h
@@ -26,7 +26,7 @@ _MOST_PASSES = 64
 
 # function, tracepoint: those that are needed while it lasts, and afterwards too
 _WHILE = (
-    ("on_takeover_exit", "sched_process_exit"),
+    ("on_takeover_exit", "sched_process_exit"),  # where functions tell of it, part of their program
     ("on_takeover_fork", "sched_process_fork"),
     ("on_takeover_step", "sched_process_wait"),
 )
@@ -41,9 +41,10 @@ class Selection(NamedTuple):
     everything: bool = False  # but us and kernel threads
 
 
-def programs(kernel: Kernel) -> list[tuple[str, str]]:
+def programs(kernel: Kernel, choices: Mapping[str, Choice]) -> list[tuple[str, str]]:
     """(function, tracepoint) to be attached before all others."""
-    wanted = [*_WHILE]
+    inlined = {f"on_takeover_{fact}" for fact, choice in choices.items() if choice.way}
+    wanted = [each for each in _WHILE if each[0] not in inlined]
     if kernel.has_tracepoint(_MOVE[1]):
         wanted.append(_MOVE)
     return wanted
