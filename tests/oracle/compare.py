@@ -209,7 +209,11 @@ def _check_book(result: Comparison, lives: list[Life], book: dict[str, Any]) -> 
 
 
 def _statuses(result: Comparison, lives: list[Life], deaths: list[Death]) -> dict[int, int]:
-    """id(life) -> the wait status bpftrace read. Two last threads may both find no other alive."""
+    """id(life) -> the wait status bpftrace read.
+
+    Where the kernel does not say which thread is the last (before 6.16) two may both find no other
+    alive: ftrace took the later one then, but the process is dead with the first.
+    """
     by_pid: dict[int, list[Death]] = defaultdict(list)
     for death in deaths:
         by_pid[death.pid].append(death)
@@ -219,11 +223,15 @@ def _statuses(result: Comparison, lives: list[Life], deaths: list[Death]) -> dic
             result.unexplained.append(f"pid {life.pid}: ftrace has not seen its end: {life}")
             continue
         exit_ns = life.exit_ns
-        near = {each.status for each in by_pid[life.pid] if abs(each.ns - exit_ns) < SAME_FORK_NS}
+        ends = [each for each in by_pid[life.pid] if abs(each.ns - exit_ns) < SAME_FORK_NS]
+        near = {each.status for each in ends}
         if len(near) == 1:
             statuses[id(life)] = near.pop()
         else:
             result.unexplained.append(f"pid {life.pid}: bpftrace saw statuses {near} of {life}")
+        if len(ends) > 1:
+            first = min(each.ns for each in ends)
+            life.exit_ns = min(life.exit_tids.values(), key=lambda ns: abs(ns - first))
     return statuses
 
 

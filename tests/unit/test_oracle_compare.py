@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the oracle itself knows: the end of a process whose last threads end at once."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ORACLE = Path(__file__).resolve().parents[1] / "oracle"
+
+
+@pytest.fixture
+def compare(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(ORACLE))
+    return importlib.import_module("compare")
+
+
+def life_of(exit_tids: dict[int, int]) -> Any:
+    """As a kernel before 6.16 tells it: the latest thread is taken for the last."""
+    return importlib.import_module("lives").Life(
+        20, 1000, 10, 10, 10, True, exit_ns=max(exit_tids.values()), exit_tids=exit_tids
+    )
+
+
+@pytest.mark.parametrize(
+    ("deaths", "exit_ns"),
+    [
+        ([9_000_000], 9_000_000),  # the third alone found no other alive
+        ([9_000_500, 4_000_700], 4_000_000),  # and so did the second
+        ([4_000_700, 9_000_500, 8_000_000_000], 4_000_000),  # the last is of another process
+    ],
+)
+def test_two_last_threads(compare: ModuleType, deaths: list[int], exit_ns: int) -> None:
+    death = importlib.import_module("bpftrace").Death
+    life = life_of({20: 3_900_000, 21: 4_000_000, 22: 9_000_000})
+    result = compare.Comparison()
+    statuses = compare._statuses(result, [life], [death(ns, 20, 10, 256) for ns in deaths])
+    assert statuses == {id(life): 256}
+    assert life.exit_ns == exit_ns
+    assert result.unexplained == []
+
+
+def test_two_statuses_are_a_contradiction(compare: ModuleType) -> None:
+    death = importlib.import_module("bpftrace").Death
+    life = life_of({20: 4_000_000})
+    result = compare.Comparison()
+    compare._statuses(result, [life], [death(4_000_100, 20, 10, each) for each in (0, 256)])
+    assert len(result.unexplained) == 1
