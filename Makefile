@@ -36,6 +36,7 @@ test-kernel: setup ## tests against the running kernel (root)
 	@$(AS_ROOT) test $(PY) -m pytest -p no:cacheprovider tests/kernel $(PYTEST_ARGS)
 
 test-vm: setup deb ## the same on other kernels, in VMs without KVM; ROW=bookworm for one (see docs/kernels.md)
+	@tools/setup.sh $$($(PY) -m tests.vm --tools $(ROW))
 	@$(PY) -m tests.vm $(ROW) $(VM_ARGS)
 
 vagrant-check: ## is the Vagrantfile valid? VAGRANT_ARGS=--up: a VM really brought up from it (docs/vagrant.md)

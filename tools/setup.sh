@@ -47,6 +47,10 @@ package_of() { # THING: the package that brings it here
 	apt-get:vagrant) echo vagrant vagrant-libvirt ;;
 	apt-get:chromedriver) echo chromium-driver ;;
 	apt-get:fonts) echo fonts-dejavu-core ;;
+	apt-get:qemu-system-x86_64) echo qemu-system-x86 ;;
+	apt-get:qemu-system-aarch64) echo qemu-system-arm ;;
+	apt-get:qemu-*-static) echo qemu-user-static binfmt-support ;;
+	apt-get:mke2fs) echo e2fsprogs ;;
 	dnf:fonts) echo dejavu-sans-fonts dejavu-sans-mono-fonts ;;
 	pacman:fonts) echo ttf-dejavu ;;
 	pacman:chromedriver) echo chromium ;;
@@ -94,7 +98,7 @@ has() { # THING
 	venv) has_venv ;;
 	cc) command -v cc >/dev/null && [ -e /usr/include/stdio.h ] ;;
 	fonts) compgen -G "/usr/share/fonts/*" >/dev/null ;; # any that a browser can draw with
-	*) command -v "$1" >/dev/null ;;
+	*) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
 	esac
 }
 

@@ -17,6 +17,7 @@ import argparse
 import itertools
 import json
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any, Optional
 
 from tests.vm import results, table
 from tests.vm.boot import ROOT, SENT, Boot, boot
-from tests.vm.images import Image, ImageError, image, require_tools
+from tests.vm.images import Image, ImageError, image, missing_tools, require_tools
 from tests.vm.rows import ROWS, Row
 from tests.vm.steps import Step, steps
 
@@ -37,6 +38,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     """See the module."""
     options = _options(arguments)
     rows = [ROWS[name] for name in options.rows or ROWS]
+    if options.tools:
+        print(*dict.fromkeys(tool for row in rows for tool in missing_tools(row)))
+        return 0
     failed = False
     for row in rows:
         chosen = _chosen(row, options)
@@ -47,6 +51,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         except ImageError as error:
             print(f"{row.name}: {error}", file=sys.stderr)
             return 2
+        if options.ready:
+            continue
         print(f"{row.name}: {made.release}, {', '.join(s.name for s in chosen)}", flush=True)
         out = RESULTS / row.name
         out.mkdir(parents=True, exist_ok=True)
@@ -65,6 +71,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
 def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
+    parser.add_argument("--ready", action="store_true", help="only make the images")
+    parser.add_argument("--tools", action="store_true", help="tell which commands are missing")
     parser.add_argument("--ci", action="store_true", help="what fits in ten minutes")
     parser.add_argument("--whole", action="store_true", help="all kernel tests too")
     parser.add_argument("--step", action="append", help="only this, again for more")
@@ -135,4 +143,9 @@ def _told(row: Row, done: Sequence[dict[str, Any]]) -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # so that the emulator ends with us
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -60,8 +60,8 @@ def mirror() -> str:
     raise ImageError("apt knows no mirror of Debian: name one by ZOMBIEBPF_VM_MIRROR")
 
 
-def require_tools(row: Row) -> None:
-    """ImageError names the packages that are missing."""
+def missing_tools(row: Row) -> dict[str, str]:
+    """Command -> Debian's packages that bring it."""
     wanted = {
         row.arch.qemu: row.arch.package,
         "mmdebstrap": "mmdebstrap",
@@ -71,11 +71,15 @@ def require_tools(row: Row) -> None:
     if row.arch.debian != _own_architecture():  # its packages' scripts are run here
         wanted[f"qemu-{row.arch.user}-static"] = "qemu-user-static binfmt-support"
         wanted["arch-test"] = "arch-test"
-    missing = [package for tool, package in wanted.items() if not _which(tool)]
+    return {tool: packages for tool, packages in wanted.items() if not _which(tool)}
+
+
+def require_tools(row: Row) -> None:
+    """ImageError names the packages that are missing."""
+    missing = " ".join(missing_tools(row).values())
     if missing:
         raise ImageError(
-            f"missing: {' '.join(missing)}; install them: "
-            f"sudo apt install --no-install-recommends {' '.join(missing)}"
+            f"missing: {missing}; install them: sudo apt install --no-install-recommends {missing}"
         )
 
 
