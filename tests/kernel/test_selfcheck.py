@@ -11,10 +11,11 @@ from typing import Optional
 import pytest
 
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import hooks, layout, machine, selfcheck
+from zombiebpf.kernel import layout, machine, selfcheck
 from zombiebpf.kernel.btf import Btf, Field
 from zombiebpf.kernel.functions import WAYS
 from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.variants import FUNCTIONS
 
 # bcc 0.26 warns of each str that is given for bytes
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")
@@ -115,14 +116,29 @@ def test_functions_prove_themselves(way: str, silent: str) -> None:
     forced = {"reap": f"release_task:{way}", "zombie": f"{silent}:{way}"}
     if silent == "signal_generate":
         forced.update(zombie=silent, reparent=silent)
-    kernel = machine.ask_kernel(machine.read_btf().btf)
-    if any(kernel.refusal(way, function) for function in hooks.FUNCTIONS):
-        with pytest.raises(ZombiebpfError, match=f"no {way} of"), Observer(forced):
-            pass
+    if _can(way, "release_task", "proc_exit_connector"):
+        with Observer(forced) as observer:
+            assert observer.hooks["reap"] == f"{way} release_task"
+            assert set(observer.lost().values()) == {0}
         return
-    with Observer(forced) as observer:
-        assert observer.hooks["reap"] == f"{way} release_task"
-        assert set(observer.lost().values()) == {0}
+    with pytest.raises(ZombiebpfError, match=f"no {way} of"), Observer(forced):
+        pass
+
+
+def test_all_that_a_task_tells_of_itself_by_kprobes() -> None:
+    forced = dict.fromkeys(("fork", "exec", "exit", "wait", "reap"), "kprobe")
+    if _can("kprobe", *(name for name in FUNCTIONS if name != "kill_orphaned_pgrp")):
+        with Observer(forced) as observer:
+            assert {observer.choices[fact].way for fact in forced} == {"kprobe"}
+            assert set(observer.lost().values()) == {0}
+        return
+    with pytest.raises(ZombiebpfError, match="no kprobe of"), Observer(forced):
+        pass
+
+
+def _can(way: str, *functions: str) -> bool:
+    kernel = machine.ask_kernel(machine.read_btf().btf)
+    return not any(kernel.refusal(way, function) for function in functions)
 
 
 def kept() -> tuple[object, ...]:

@@ -27,13 +27,14 @@ from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import hooks, machine
 from zombiebpf.kernel.functions import FENTRY, WAYS
 from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.variants import FACTS, VARIANTS
 from zombiebpf.life import Life
 from zombiebpf.pipeline import Collected, Pipeline
 from zombiebpf.wire import NOT_RUN
 
 HERE = Path(__file__).resolve().parent
 TRACEPOINTS = "tracepoints"
-ON_TRACEPOINTS = dict.fromkeys(hooks.FACTS, "tracepoint")
+ON_TRACEPOINTS = dict.fromkeys(FACTS, "tracepoint")
 PAUSE_S = 0.01
 PATIENCE_S = 600.0  # for the workload
 GRACE_S = 10.0  # for what is told late
@@ -86,7 +87,7 @@ def sets() -> dict[str, Mapping[str, str]]:
     began = time.monotonic()
     for way in WAYS:
         forced = {}
-        for variant in hooks.VARIANTS:
+        for variant in VARIANTS:
             if not variant.functions or way not in variant.ways:
                 continue
             _, obstacle = hooks.ask(kernel, variant, [way])

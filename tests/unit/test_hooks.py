@@ -16,9 +16,6 @@ from zombiebpf.kernel import hooks, takeover
 from zombiebpf.kernel.btf import Btf
 from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe
 from zombiebpf.kernel.hooks import (
-    FACTS,
-    FUNCTIONS,
-    VARIANTS,
     Kernel,
     Preemption,
     choose,
@@ -28,6 +25,7 @@ from zombiebpf.kernel.hooks import (
 )
 from zombiebpf.kernel.layout import TRACEPOINTS, btf_names
 from zombiebpf.kernel.symbols import Range
+from zombiebpf.kernel.variants import FACTS, FUNCTIONS, VARIANTS, Variant
 
 # as on Linux 6.18
 ARGUMENTS = {
@@ -186,7 +184,7 @@ def test_where_all_programs_but_kprobes_are_preempted() -> None:
     assert names(choices) == NOT_PREEMPTED
     assert {choice.way for choice in choices.values()} == {KPROBE}
     assert choices["fork"].why == (
-        "no task is preempted in a kprobe, as it is in others here, which loses events"
+        "a kprobe's program is never preempted; others are here, and miss events then"
     )
     order = [each.function for each in probes(asked, choices)]
     assert order[-1] == "wake_up_new_task"  # the last: no life without the rest of it
@@ -264,7 +262,7 @@ def test_a_fact_without_any_hook_is_an_error(lacks: str, fact: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.fact}={variant.name}")
-def test_any_hook_can_be_asked_for(variant: hooks.Variant) -> None:
+def test_any_hook_can_be_asked_for(variant: Variant) -> None:
     choices = choose(whole(), {variant.fact: variant.name})
     way = variant.ways[0] if variant.functions else ""
     assert choices[variant.fact] == (variant, "asked for by --hook", way)

@@ -12,6 +12,7 @@ from typing import NamedTuple, Optional
 from zombiebpf.errors import EXIT_FAILURE, EXIT_PRIVILEGE, PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import hooks, locate, machine
 from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.variants import VARIANTS
 
 
 class Check(NamedTuple):
@@ -126,7 +127,7 @@ def _kallsyms(kernel: hooks.Kernel) -> Check:
     if kernel.reap_sites:
         names = ", ".join(each.name for each in kernel.reap_sites)
         return Check("kernel symbols", True, f"addresses of {names} are readable")
-    if "release_task" in (each.name for each in hooks.VARIANTS if not hooks.ask(kernel, each)[1]):
+    if "release_task" in (each.name for each in VARIANTS if not hooks.ask(kernel, each)[1]):
         return Check("kernel symbols", True, "addresses are hidden; release_task needs none", None)
     return Check(
         "kernel symbols",
@@ -178,7 +179,7 @@ def _hooks(kernel: hooks.Kernel, choices: Mapping[str, hooks.Choice]) -> list[Ho
             choice.why,
             tuple(
                 variant.name
-                for variant in hooks.VARIANTS
+                for variant in VARIANTS
                 if variant.fact == fact and variant.name != choice.variant.name
                 if not hooks.ask(kernel, variant)[1]
             ),

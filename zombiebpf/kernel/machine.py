@@ -14,9 +14,10 @@ from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
 from zombiebpf.kernel.functions import Trial
 from zombiebpf.kernel.headers import kernel_version
-from zombiebpf.kernel.hooks import FUNCTIONS, REAP_FUNCTIONS, Kernel, Preemption
+from zombiebpf.kernel.hooks import Kernel, Preemption
 from zombiebpf.kernel.layout import OF_MACHINE, btf_names
 from zombiebpf.kernel.symbols import find_functions, has_symbol
+from zombiebpf.kernel.variants import FUNCTIONS, REAP_FUNCTIONS
 
 OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement BPF ring buffer")
 

@@ -18,6 +18,7 @@ from zombiebpf.kernel.loaded import Probes
 from zombiebpf.kernel.pythons import Newcomers, Pythons
 from zombiebpf.kernel.remote import stack_of_main_thread
 from zombiebpf.kernel.ring import Ring, TextRing
+from zombiebpf.kernel.variants import TELLING
 from zombiebpf.python.interpreter import Interpreter, find_interpreter
 from zombiebpf.python.programs import image_of_program, known_pythons
 from zombiebpf.python.qualname import Qualnames
@@ -187,7 +188,7 @@ class Observer:
         """Cause -> records that the kernel could not hand over."""
         table = self._probes["lost"]
         lost = {cause: int(sum(table[table.Key(at)])) for at, cause in enumerate(LOST_CAUSES)}
-        lost[NOT_RUN] = self._probes.runs_left_out(hooks.TELLING)
+        lost[NOT_RUN] = self._probes.runs_left_out(TELLING)
         return lost
 
     def choices_names(self) -> dict[str, str]:
