@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ ORACLE = Path(__file__).resolve().parents[1] / "oracle"
 @pytest.fixture
 def compare(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ORACLE))
+    monkeypatch.delitem(sys.modules, "lives", raising=False)  # unit tests have one of their own
     return importlib.import_module("compare")
 
 
