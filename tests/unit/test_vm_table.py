@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import re
-import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Optional
@@ -115,17 +113,32 @@ def test_what_a_step_left_is_told_in_short(results: ModuleType, tmp_path: Path) 
     assert results.detail(tmp_path, "zoo") == {}
 
 
-def test_what_was_changed_is_no_commit(results: ModuleType, tmp_path: Path) -> None:
-    assert results.commit(tmp_path, ["a"]) == "unknown"
-    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
-    (tmp_path / "a").write_text("1")
-    for words in (["init", "-q"], ["add", "a"], ["commit", "-qm", "a"]):
-        subprocess.run([*git, *words], check=True)
-    (tmp_path / "b").write_text("not sent")
-    clean = results.commit(tmp_path, ["a"])
-    assert re.fullmatch("[0-9a-f]{7,}", clean)
-    (tmp_path / "a").write_text("2")
-    assert results.commit(tmp_path, ["a"]) == f"{clean}+"
+GIT = """#!/bin/sh
+[ "$1 $3 $4" = "-c -C {root}" ] || exit 128
+shift 4
+case $* in
+"rev-parse --short=7 HEAD") echo 1234567 ;;
+"status --porcelain -- a b") cat "{root}/changed" ;;
+*) exit 129 ;;
+esac
+"""
+
+
+def test_what_was_changed_is_no_commit(
+    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
+    (tmp_path / "bin").mkdir()
+    git, changed = tmp_path / "bin" / "git", tmp_path / "changed"
+    git.write_text(GIT.format(root=tmp_path))
+    git.chmod(0o755)
+    changed.write_text("")
+    assert results.commit(tmp_path, ["a", "b"]) == "1234567"
+    changed.write_text(" M a\n")
+    assert results.commit(tmp_path, ["a", "b"]) == "1234567+"
+    assert results.commit(tmp_path / "other", ["a", "b"]) == "unknown"
+    monkeypatch.setenv("PATH", str(tmp_path / "none"))
+    assert results.commit(tmp_path, ["a", "b"]) == "unknown"
 
 
 def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(

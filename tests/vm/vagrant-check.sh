@@ -105,7 +105,7 @@ export BOX=$box BOX_SECONDS=$((SECONDS - began)) WHOLE=$whole
 	exec setpriv --pdeathsig KILL nice -n 15 \
 		unshare --net --mount --pid --fork --kill-child --mount-proc tests/vm/vagrant-up.sh "$work"
 } </dev/null 2>&1 | sed -u $'s/\r[^\r]*Progress: [^\r]*//g' | tools/as-owner.sh tee $LOGS/log &
-wait $! # so that a signal is heeded at once
+wait $! || true # in the background, so that a signal is heeded at once
 rm "$work/pid"
 code=$(cat "$work/code" 2>/dev/null) || code=1
 if [ -f "$work/summary.txt" ]; then
