@@ -49,12 +49,13 @@ TYPE_AT = 20  # offset of the 16-bit type; all types fit in its first byte
 
 REPARENT_INIT, REPARENT_RESOLVED, REPARENT_EXACT = 1, 2, 4
 
+LOST_STACKS = "Python stack without room"
 # why records were lost: the indexes of the probes' array `lost`
 LOST_CAUSES = (
     "ring buffer full",
     "table of processes full",
     "auxiliary table full",
-    "Python stack without room",
+    LOST_STACKS,
 )
 
 NOT_RUN = "probe not run by the kernel"  # one more cause, counted by the kernel itself

@@ -8,7 +8,8 @@ trust: zombiebpf's instant must then lie between those of two ftrace instances, 
 attached before its handlers and one after.
 
 Where zombiebpf hooks functions of the kernel, it stands at their entry, before the tracepoints
-that ftrace has: then it may be earlier, but not before what the kernel did before that call.
+that ftrace has: then it may be earlier, but not before what the kernel did before that call. Only
+wake_up_new_task() comes after a fork's: then it may be later, but not after that fork's return.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Comparison:
         self.agreed: dict[str, int] = defaultdict(int)
         self.until_ns, self.claimed = brackets or Brackets({}, set())
         self.earlier: set[str] = set()  # facts that zombiebpf takes from a function's entry
+        self.fork_after = False
+        self.fork_ended_ns: dict[int, int] = {}  # id(life) -> when the forker had its PID
         self.held_up: dict[str, int] = defaultdict(int)
         self.bracketed: dict[str, int] = defaultdict(int)
         self.differences_ns: dict[str, list[int]] = defaultdict(list)
@@ -90,13 +93,14 @@ class Comparison:
         ours: Optional[int],
         theirs: Optional[int],
         not_before: Optional[int] = None,
+        not_after: Optional[int] = None,
     ) -> None:
         """One instant, seen by two handlers of the same hook; `not_before` where ours is an earlier
-        one."""
+        one, `not_after` where it is a later one."""
         within = None
         if theirs is not None and theirs in self.until_ns:
             low = not_before if not_before is not None and fact in self.earlier else theirs
-            within = low, self.until_ns[theirs]
+            within = low, self.until_ns[theirs] if not_after is None else not_after
         self.near(fact, life, ours, theirs, within)
 
     def table(self) -> str:
@@ -129,6 +133,11 @@ def compare(
         result.earlier |= {"reap", "zombie interval"}
     if "proc_exit_connector" in hooks["zombie"]:
         result.earlier.add("zombie")
+    if "finalize_exec" in hooks["exec"]:
+        result.earlier.add("exec")
+    if "taskstats_exit" in hooks["exit"]:
+        result.earlier.add("exit")
+    result.fork_after = "wake_up_new_task" in hooks["fork"]
     lost = document["meta"]["lost_events"]
     if lost:
         result.unexplained.append(f"zombiebpf lost {lost} events")
@@ -204,6 +213,7 @@ def _check_book(result: Comparison, lives: list[Life], book: dict[str, Any]) -> 
             (fork["pid"], fork["tid"])
         ]:
             result.agreed["fork (workload)"] += 1
+            result.fork_ended_ns[id(matching[0])] = fork["ended_ns"]
         else:
             result.unexplained.append(f"fork {fork} is not ftrace's: {matching}")
 
@@ -261,9 +271,12 @@ def _check_birth(result: Comparison, life: Life, process: Process, is_root: bool
     result.same("number of execs", life, len(execs), len(life.execs))
     if is_root:
         return  # these instants were before the later ftrace instance: no telling a hold-up
-    result.instant("fork", life, process["fork_ns"], life.fork_ns)
+    not_after = result.fork_ended_ns.get(id(life)) if result.fork_after else None
+    result.instant("fork", life, process["fork_ns"], life.fork_ns, None, not_after)
+    before = life.fork_ns
     for ours, theirs in zip(execs, life.execs):
-        result.instant("exec", life, ours, theirs)
+        result.instant("exec", life, ours, theirs, before)
+        before = theirs
 
 
 def _check_death(result: Comparison, life: Life, process: Process, status: Optional[int]) -> None:
@@ -271,7 +284,8 @@ def _check_death(result: Comparison, life: Life, process: Process, status: Optio
         killed = os.WIFSIGNALED(status)
         theirs = (None, os.WTERMSIG(status)) if killed else (os.WEXITSTATUS(status), None)
         result.same("exit status", life, (process["exit_status"], process["signal"]), theirs)
-    result.instant("exit", life, process["exit_ns"], life.exit_ns)
+    since = max((life.fork_ns, *life.execs))
+    result.instant("exit", life, process["exit_ns"], life.exit_ns, since)
     zombie_ns = life.zombie_ns
     if zombie_ns in result.claimed and process["zombie_ns"] is None:
         # Silent (exit_signal 0), and its reaper was at it while the hook ran: a wait claims the

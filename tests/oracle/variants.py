@@ -30,11 +30,12 @@ from zombiebpf.kernel.observer import Observer
 from zombiebpf.kernel.variants import FACTS, VARIANTS
 from zombiebpf.life import Life
 from zombiebpf.pipeline import Collected, Pipeline
-from zombiebpf.wire import NOT_RUN
+from zombiebpf.wire import LOST_STACKS, NOT_RUN
 
 HERE = Path(__file__).resolve().parent
 TRACEPOINTS = "tracepoints"
 ON_TRACEPOINTS = dict.fromkeys(FACTS, "tracepoint")
+LOST_PREEMPTED = (NOT_RUN, LOST_STACKS)
 PAUSE_S = 0.01
 PATIENCE_S = 600.0  # for the workload
 GRACE_S = 10.0  # for what is told late
@@ -106,9 +107,9 @@ def sets() -> dict[str, Mapping[str, str]]:
 def observe(
     wanted: Mapping[str, Mapping[str, str]], seed: int, processes: int, at_once: int
 ) -> tuple[dict[str, list[Life]], dict[str, int]]:
-    """All sets look at one run of the workload: what each tells, and how often the kernel did not
-    run its programs, because it preempts tasks in them. Failed, if it fails or something is lost
-    otherwise."""
+    """All sets look at one run of the workload: what each tells, and what it has lost because the
+    kernel preempts tasks in its programs (their runs for others, and their stacks). Failed, if it
+    fails or something is lost otherwise."""
     preempted = machine.ask_kernel(machine.read_btf().btf).preemption
     sinks = {name: Collected() for name in wanted}
     with ExitStack() as stack:
@@ -132,10 +133,11 @@ def observe(
         for name, each in observers.items():
             lost = {cause: count for cause, count in each.lost().items() if count}
             may_be = {TRACEPOINTS: preempted.tracepoints, FENTRY: preempted.fentry}
-            left_out[name] = lost.pop(NOT_RUN, 0) if may_be.get(name) else 0
+            told = [lost.pop(cause, 0) for cause in LOST_PREEMPTED] if may_be.get(name) else [0]
             if lost:
                 raise Failed(f"{name}: events were lost: {lost}")
-            print(f"{name}: {left_out[name]} runs left out", flush=True)
+            left_out[name] = sum(told)
+            print(f"{name}: {left_out[name]} lost by preemption", flush=True)
         for pipeline in pipelines:
             pipeline.finish()
     return {name: sink.lives for name, sink in sinks.items()}, left_out

@@ -52,3 +52,18 @@ def test_two_statuses_are_a_contradiction(compare: ModuleType) -> None:
     result = compare.Comparison()
     compare._statuses(result, [life], [death(4_000_100, 20, 10, each) for each in (0, 256)])
     assert len(result.unexplained) == 1
+
+
+def test_a_fork_that_is_told_as_the_child_is_woken(compare: ModuleType) -> None:
+    """After the tracepoint: held up between the two, but not after the fork has returned."""
+    life = life_of({20: 9_000_000})
+    until = importlib.import_module("ftrace").Brackets({1000: 2000}, set())
+    for ours, after, explained in (
+        (1500, None, True),
+        (400_000, None, False),
+        (400_000, 500_000, True),
+        (600_000, 500_000, False),
+    ):
+        result = compare.Comparison(until)
+        result.instant("fork", life, ours, 1000, None, after)
+        assert (result.unexplained == []) == explained

@@ -188,3 +188,19 @@ def test_each_row_has_steps_with_names_of_their_own(table: ModuleType) -> None:
             named = [word for word in step.command.split() if word.startswith("tests/")]
             for word in named:
                 assert (ROOT / word.partition("::")[0]).exists(), word
+
+
+def test_a_step_that_a_row_does_not_have_is_not_one_that_was_not_tried(
+    table: ModuleType, results: ModuleType, tmp_path: Path
+) -> None:
+    page = tmp_path / "kernels.md"
+    page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
+    for row in ("trixie", "sid"):
+        (tmp_path / row).mkdir()
+        results.add(tmp_path / row, FACTS, [outcome("zoo", 0), outcome("zoo-tracepoints", 1)])
+    results.add(tmp_path / "trixie", FACTS, [outcome("oracle", 0)])
+    for _ in range(2):
+        table.write(page, tmp_path)
+    lines = page.read_text().splitlines()
+    assert "| trixie | ok | FAILED | ok |" in lines
+    assert "| sid | ok | - | not tried |" in lines

@@ -85,7 +85,7 @@ def _agreement(left: Mapping[str, Any]) -> dict[str, str]:
     """Of tests/oracle/agree.py: a column's title -> its cell."""
     cells = {"lives": str(left["lives"])}
     for name, count in left.get("left_out", {}).items():
-        cells[f"{name}: runs left out"] = str(count)
+        cells[f"{name}: lost by preemption"] = str(count)
     for way, found in left["sets"].items():
         cells[f"{way}: verdicts that differ"] = str(found["different"])
         for fact, title in {**_APART, **(_OF_KPROBES if way == "kprobe" else {})}.items():

@@ -57,6 +57,7 @@ class Row(NamedTuple):
     arch: Arch = ARCHS["amd64"]
     wheels: Optional[str] = None  # Python version whose wheels replace packages too old for us
     pythons: Sequence[str] = ("/usr/bin/python3",)  # whose stacks are looked at
+    preempts: bool = False  # tasks, in tracepoints' programs, which then miss events
 
     @property
     def kernel_package(self) -> str:
@@ -72,7 +73,7 @@ ROWS: Mapping[str, Row] = {
         Row("bookworm", "bookworm", f"{_BASE},{_PYTHON}"),
         Row("trixie", "trixie", f"{_BASE},{_PYTHON}"),
         Row("sid", "sid", f"{_BASE},{_PYTHON},python3.15",
-            pythons=("/usr/bin/python3", "/usr/bin/python3.15")),
+            pythons=("/usr/bin/python3", "/usr/bin/python3.15"), preempts=True),
         Row("arm64", "bookworm", f"{_BASE},{_PYTHON}", ARCHS["arm64"]),
     )
 }  # fmt: skip

@@ -20,6 +20,7 @@ END = "<!-- to here -->"
 FACTS = {"kernel": "kernel", "machine": "machine", "bcc": "bcc", "Python": "python"}
 COMMIT = "commit"
 NOT_TRIED = "not tried"
+_EMPTY = ("", "-", NOT_TRIED)
 _UNTOLD = {COMMIT: "?"}  # by tables written before it was told
 Cells = dict[str, str]  # by the column's title
 Table = dict[str, Cells]  # by the row's name
@@ -36,7 +37,7 @@ def write(page: Path, place: Path) -> None:
     for name in ROWS:
         known = results.read(place / name)
         if known["steps"]:
-            for table, cells in zip(tables, _cells(known)):
+            for table, cells in zip(tables, _cells(name, known)):
                 if cells:
                     table[name] = cells
     body = "\n\n".join("\n".join(_lines(table)) for table in tables if table)
@@ -54,13 +55,13 @@ def _read(text: str) -> list[Table]:
     return [*tables, {}, {}, {}, {}][:4]
 
 
-def _cells(known: Mapping[str, Any]) -> tuple[Cells, Cells, Cells, Cells]:
+def _cells(row: str, known: Mapping[str, Any]) -> tuple[Cells, Cells, Cells, Cells]:
     """Of one row, a line in each table."""
     done: Mapping[str, Mapping[str, Any]] = known["steps"]
     commits = Counter(step["commit"] for step in done.values())
     latest = commits.most_common(1)[0][0]
     machine = {title: known["facts"].get(key, "?") for title, key in FACTS.items()}
-    titles = {step.name: step.title for row in ROWS.values() for step in steps(row)}
+    titles = {step.name: step.title for step in steps(ROWS[row])}
     verdicts = {
         titles[name]: _verdict(step) + f" [{step['commit']}]" * (step["commit"] != latest)
         for name, step in done.items()
@@ -81,13 +82,19 @@ def _lines(table: Table) -> Iterator[str]:
     yield f"| row | {' | '.join(titles)} |"
     yield "|---" * (len(titles) + 1) + "|"
     for name in sorted(table, key=list(ROWS).index):
-        cells = [table[name].get(title) or _UNTOLD.get(title, NOT_TRIED) for title in titles]
+        others = _all_titles() - {step.title for step in steps(ROWS[name])}
+        never = {**_UNTOLD, **dict.fromkeys(others, "-")}
+        cells = [table[name].get(title) or never.get(title, NOT_TRIED) for title in titles]
         yield f"| {' | '.join([name, *cells])} |"
+
+
+def _all_titles() -> set[str]:
+    return {step.title for row in ROWS.values() for step in steps(row)}
 
 
 def _titles(rows: Sequence[Cells]) -> list[str]:
     """The columns that say something, in the steps' order."""
-    used = {title for row in rows for title, cell in row.items() if cell not in ("", NOT_TRIED)}
+    used = {title for row in rows for title, cell in row.items() if cell not in _EMPTY}
     order = [*FACTS, COMMIT, *(step.title for row in ROWS.values() for step in steps(row))]
     order += [title for row in rows for title in row]
     return [title for title in dict.fromkeys(order) if title in used]
