@@ -315,7 +315,8 @@ static __always_inline void follow_frames(void *ctx, struct walk *walk)
 		hash = mix(mix(hash, check), (u32)out->lasti);
 		if (depth < ZB_PY_SELVES) {
 			self = user_u64(walk, frame + layout->frame_locals);
-			walk->selves[depth] = self & ~7ULL;
+			walk->selves[AT_MOST(depth, ZB_PY_SELVES - 1)] =
+				self & ~7ULL;
 		}
 		walk->stack.depth = depth + 1;
 		frame = at(walk->raw_frame, layout->frame_previous);

@@ -190,6 +190,7 @@ def test_an_observer_that_is_in_one_itself(levels: int, tmp_path: Path) -> None:
         f"""
 {sys.executable} -c 'import os, sys
 if os.fork() == 0: os._exit(5)
+os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
 print("ready"); sys.stdout.close(); sys.stdin.readline(); os.wait()' <"$1" | (read ready
 app=$(pgrep -f os._exit.5)
 echo $app >"$2"

@@ -31,6 +31,13 @@ old state: R1=scalar(umin=1) R10=fp0
 processed 9 insns (limit 1000000) max_states_per_insn 0 total_states 1 peak_states 1 mark_read 0
 
 """
+REGISTER = """\
+102: (57) r1 &= -8                    ; R1_w=scalar(smax=9223372036854775800)
+103: (7b) *(u64 *)(r2 +224) = r1
+R2 unbounded memory access, make sure to bounds check any such access
+ R0_w=inv(id=0) R1=ctx(id=0,off=0,imm=0) R10=fp0
+processed 758 insns (limit 1000000) max_states_per_insn 3 total_states 27
+"""
 CLANG = """\
 exit.bpf.c:84:85: error: no member named 'argsx' in 'struct bpf_raw_tracepoint_args'
   int *p=(int*)ctx->argsx[0];
@@ -139,6 +146,9 @@ def test_no_privilege(where: str, error: OSError, what: str, kernel: FakeKernel)
         ("stage", bpf.ProgramError(errno.EINVAL, VERIFIER),
          "the kernel's verifier refuses the probe of Python's stacks: "
          "infinite loop detected at insn 2"),
+        ("stage", bpf.ProgramError(errno.EACCES, REGISTER),
+         "the kernel's verifier refuses the probe of Python's stacks: "
+         "R2 unbounded memory access, make sure to bounds check any such access"),
         ("fill stages", failure(errno.EINVAL),
          "the kernel refuses to load the probe of Python's stacks: Invalid argument"),
         ("attach", failure(errno.ENOENT), "this kernel has no tracepoint sched_switch"),

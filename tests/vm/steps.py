@@ -65,7 +65,8 @@ def steps(row: Row) -> list[Step]:
              f"tail -n 20 {OUT}/scenarios.txt; exit $c", 2400),
         Step("attach", "kernel tests (attach, namespaces, the wire)",
              f"{_PYTEST} --junitxml={OUT}/attach.xml tests/kernel/test_wire.py "
-             "tests/kernel/test_namespace.py "
+             "tests/kernel/test_namespace.py tests/kernel/test_selfcheck.py::"
+             "test_all_that_a_task_tells_of_itself_by_kprobes "
              "tests/kernel/test_attach.py::test_zombies_that_existed_before "
              "tests/kernel/test_attach_race.py::test_who_dies_and_forks_while_it_lasts", 2400),
         Step("oracle", "oracle", ".venv/bin/python -m tests.oracle --seed 7 --processes 400 "

@@ -51,7 +51,7 @@ _NO_MEMORY = "raise the memory limit of this cgroup or machine"
 
 # Lines of the verifier's log that do not say what is wrong: instructions, states, counts.
 _NO_VERDICT = re.compile(
-    r"\s*$|processed |(cur|old) state|from \d+|\d+: |R\d+|[;:]|last_idx|mark_precise"
+    r"\s*$|processed |(cur|old) state|from \d+|\d+: |\s*R\d+\w*=|[;:]|last_idx|mark_precise"
 )
 
 
