@@ -111,7 +111,8 @@ static __always_inline void note_block(struct bpf_raw_tracepoint_args *ctx,
 	block.ns = bpf_ktime_get_ns();
 	block.syscall = given.number;
 	tid = READ(u32, &task->pid);
-	if (given.number == SYS_WAIT4 || given.number == SYS_WAITID) {
+	if (!WAITS_LEFT_OUT &&
+	    (given.number == SYS_WAIT4 || given.number == SYS_WAITID)) {
 		waiting = waits.lookup(&tid);
 		if (waiting && waiting->stack_id) {
 			block.timeout_ns = -1;

@@ -45,7 +45,9 @@ static __always_inline void send_reap(void *ctx, struct task_struct *leader,
 
 		record.reap.syscall = call.number;
 		record.reap.options = call.options;
+#if !WAITS_LEFT_OUT /* else what is known may be of an earlier wait */
 		waiting = waits.lookup(&tid);
+#endif
 		if (waiting &&
 		    (call.number == SYS_WAIT4 || call.number == SYS_WAITID))
 			record.reap.wait_ns = waiting->ns;

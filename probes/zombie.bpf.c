@@ -19,7 +19,8 @@ static __always_inline void send_zombie(struct task_struct *task, u32 flags)
 	struct signal_struct *signal;
 	struct zb_record record = {};
 
-	if (!life || !(life->flags & LIFE_DEAD) || life->flags & LIFE_ZOMBIE)
+	if (!life || life->flags & LIFE_ZOMBIE ||
+	    (!EXITS_LEFT_OUT && !(life->flags & LIFE_DEAD)))
 		return;
 	leader = READ(struct task_struct *, &task->group_leader);
 	signal = READ(struct signal_struct *, &leader->signal);
@@ -28,6 +29,10 @@ static __always_inline void send_zombie(struct task_struct *task, u32 flags)
 	if (READ(u32, &leader->exit_state) != EXIT_ZOMBIE ||
 	    READ(int, &signal->nr_threads) != 1)
 		return;
+#if EXITS_LEFT_OUT
+	if (!(life->flags & LIFE_DEAD))
+		note_death(task, life);
+#endif
 	life->flags |= LIFE_ZOMBIE;
 	parent = READ(struct task_struct *, &leader->real_parent);
 	record.ns = bpf_ktime_get_ns();

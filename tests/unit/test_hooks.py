@@ -193,6 +193,7 @@ def test_where_all_programs_but_kprobes_are_preempted() -> None:
     found = macros(asked, choices)
     for name in ("WAKE_UP_NEW_TASK", "FINALIZE_EXEC", "TASKSTATS_EXIT", "DO_WAIT"):
         assert found[f"HOOK_{name}"] == "1"
+    assert found["EXITS_LEFT_OUT"] == found["WAITS_LEFT_OUT"] == "0"
 
 
 def test_where_fentry_is_preempted_and_tracepoints_are_not() -> None:
@@ -209,6 +210,8 @@ def test_preempted_programs_are_better_than_none() -> None:
     assert names(choices) == BEST
     assert choices["reap"].way == FENTRY
     assert choices["wait"].why == "no kprobe of do_wait: Operation not permitted"
+    found = macros(asked, choices)
+    assert found["EXITS_LEFT_OUT"] == found["WAITS_LEFT_OUT"] == "1"
 
 
 @pytest.mark.parametrize("preemption", [NOWHERE, Preemption(True, True)])
@@ -359,6 +362,7 @@ EITHER = {
 }
 PREEMPTED_ONLY = (
     "HOOK_WAKE_UP_NEW_TASK", "HOOK_FINALIZE_EXEC", "HOOK_TASKSTATS_EXIT", "HOOK_DO_WAIT",
+    "EXITS_LEFT_OUT", "WAITS_LEFT_OUT",
 )  # fmt: skip
 TRACEPOINTS_ONLY = ("HOOK_KMEM_CACHE_FREE", "ZOMBIE_AT_SCHED_SWITCH", "REPARENT_AT_SCHED_SWITCH")
 FUNCTIONS_ONLY = (

@@ -172,6 +172,8 @@ def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
         "HOOK_FINALIZE_EXEC": names["exec"] == "finalize_exec",
         "HOOK_TASKSTATS_EXIT": names["exit"] == "taskstats_exit",
         "HOOK_DO_WAIT": names["wait"] == "do_wait",
+        "EXITS_LEFT_OUT": kernel.preemption.tracepoints and names["exit"] == "sched_process_exit",
+        "WAITS_LEFT_OUT": kernel.preemption.tracepoints and names["wait"] == "sched_process_wait",
         "HOOK_SCHED_SWITCH": "sched_switch" in _tracepoints(choices),
         "HOOK_KMEM_CACHE_FREE": names["reap"] == "kmem_cache_free",
         "HOOK_RELEASE_TASK": names["reap"] == "release_task",
