@@ -82,14 +82,10 @@ def _lines(table: Table) -> Iterator[str]:
     yield f"| row | {' | '.join(titles)} |"
     yield "|---" * (len(titles) + 1) + "|"
     for name in sorted(table, key=list(ROWS).index):
-        others = _all_titles() - {step.title for step in steps(ROWS[name])}
-        never = {**_UNTOLD, **dict.fromkeys(others, "-")}
-        cells = [table[name].get(title) or never.get(title, NOT_TRIED) for title in titles]
+        empty = {**_UNTOLD, **{step.title: NOT_TRIED for step in steps(ROWS[name])}}
+        told = {title: cell for title, cell in table[name].items() if cell not in _EMPTY}
+        cells = [told.get(title, empty.get(title, "-")) for title in titles]
         yield f"| {' | '.join([name, *cells])} |"
-
-
-def _all_titles() -> set[str]:
-    return {step.title for row in ROWS.values() for step in steps(row)}
 
 
 def _titles(rows: Sequence[Cells]) -> list[str]:
