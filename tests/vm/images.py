@@ -60,27 +60,19 @@ def mirror() -> str:
     raise ImageError("apt knows no mirror of Debian: name one by ZOMBIEBPF_VM_MIRROR")
 
 
-def missing_tools(row: Row) -> dict[str, str]:
-    """Command -> Debian's packages that bring it."""
-    wanted = {
-        row.arch.qemu: row.arch.package,
-        "mmdebstrap": "mmdebstrap",
-        "mke2fs": "e2fsprogs",
-        "dpkg-deb": "dpkg",
-    }
+def missing_tools(row: Row) -> list[str]:
+    """Commands; tools/setup.sh knows which packages bring them."""
+    wanted = [row.arch.qemu, "mmdebstrap", "mke2fs", "dpkg-deb"]
     if row.arch.debian != _own_architecture():  # its packages' scripts are run here
-        wanted[f"qemu-{row.arch.user}-static"] = "qemu-user-static binfmt-support"
-        wanted["arch-test"] = "arch-test"
-    return {tool: packages for tool, packages in wanted.items() if not _which(tool)}
+        wanted += [f"qemu-{row.arch.user}-static", "arch-test"]
+    return [tool for tool in wanted if not _which(tool)]
 
 
 def require_tools(row: Row) -> None:
-    """ImageError names the packages that are missing."""
-    missing = " ".join(missing_tools(row).values())
+    """ImageError names the commands that are missing."""
+    missing = " ".join(missing_tools(row))
     if missing:
-        raise ImageError(
-            f"missing: {missing}; install them: sudo apt install --no-install-recommends {missing}"
-        )
+        raise ImageError(f"missing: {missing}; install them: sudo tools/setup.sh {missing}")
 
 
 def _own_architecture() -> str:

@@ -15,12 +15,12 @@ Results = dict[str, Any]
 FILE = "results.json"
 
 # of tests/oracle/agree.py: the instants that differ by more than two handlers' order
-_OF_KPROBES = {"fork": "fork", "exec": "exec", "exit": "exit"}
 _APART = {
     "reap": "reap",
     "adoption": "reparent",
     "zombie, no signal": "zombie without signal",
 }
+_OF_KPROBES = {"fork": "fork", "exec": "exec", "exit": "exit"}  # others have them of tracepoints
 
 
 def read(place: Path) -> Results:

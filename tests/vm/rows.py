@@ -22,7 +22,6 @@ class Arch(NamedTuple):
 
     debian: str
     qemu: str
-    package: str  # of Debian, that brings it
     machine: Sequence[str]
     console: str
     user: str  # as QEMU's user mode emulation calls it
@@ -35,12 +34,12 @@ _CLOCK = ("-icount", "shift=0,sleep=on")
 ARCHS: Mapping[str, Arch] = {
     "amd64": Arch(
         # an interrupt at cmpxchg16b leaves wrong flags in QEMU 7.2: the slab allocator then crashes
-        "amd64", "qemu-system-x86_64", "qemu-system-x86",
+        "amd64", "qemu-system-x86_64",
         ("-M", "q35", "-cpu", "max,cx16=off", *_CLOCK), "ttyS0",
         "x86_64",
     ),
     "arm64": Arch(
-        "arm64", "qemu-system-aarch64", "qemu-system-arm",
+        "arm64", "qemu-system-aarch64",
         # pauth-impdef: QEMU's own pointer authentication, instead of an emulated cipher
         ("-M", "virt", "-cpu", "max,pauth-impdef=on", *_CLOCK), "ttyAMA0",
         "aarch64",

@@ -113,14 +113,14 @@ def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
         found, obstacle = ask(kernel, variant, [way] if way else ())
         if not obstacle:
             preempted = found == KPROBE and kernel.preemption.fentry
-            return Choice(variant, _why(fact, bool(given), obstacles, preempted), found)
+            return Choice(variant, _why(bool(given), obstacles, preempted), found)
         obstacles.append(obstacle)
     wanted = [name for each in candidates for name in each.tracepoints]
     missing = [name for name in wanted if not kernel.has_tracepoint(name)]
     if missing:
         raise ZombiebpfError(
             f"this kernel has no tracepoint {missing[0]}, which tells of every {fact}",
-            "a kernel with CONFIGTRACEPOINTS and Linux 5.8 or newer has it",
+            "a kernel with CONFIG_TRACEPOINTS and Linux 5.8 or newer has it",
         )
     raise ZombiebpfError(
         f"--hook {fact}={given}: {obstacles[-1]}",
@@ -151,15 +151,14 @@ def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = ()) -> tuple[str
     return "", "; ".join(reasons)
 
 
-def _why(fact: str, forced: bool, obstacles: Sequence[str], preempted: bool) -> str:
+def _why(forced: bool, obstacles: Sequence[str], preempted: bool) -> str:
     if forced:
         return "asked for by --hook"
     if obstacles:
         return "; ".join(obstacles)
     if preempted:
         return "a kprobe's program is never preempted; others are here, and miss events then"
-    others = sum(variant.fact == fact for variant in VARIANTS) > 1
-    return "the most exact this kernel offers" if others else "the only one there is"
+    return "the most exact this kernel offers"
 
 
 def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
