@@ -7,6 +7,7 @@ PY := .venv/bin/python
 AS_OWNER := tools/as-owner.sh
 AS_ROOT := tools/as-root.sh
 PYTEST_ARGS ?=
+PARALLEL = -n auto --dist worksteal
 C_SOURCES = $(wildcard probes/*.[ch] bench/workloads/*.[ch] tests/*/*.[ch])
 
 ifdef PYTHON
@@ -14,17 +15,26 @@ export PYTHON
 endif
 # What others put on Python's path (their pytest plugins, say) is no part of this.
 unexport PYTHONHOME PYTHONPATH
+# Without bytecode each program that a test starts is compiled anew. Root's writes none (as-root.sh).
+unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check demo check format oracle stacks bench deb clean help
+.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check coverage demo check check-js imports format oracle stacks \
+	bench deb dist clean help
 
 setup: ## set up: .venv/bin/zombiebpf (the default goal)
 	@tools/setup.sh
 
 test: test-unit test-browser test-kernel ## unit tests, those in a browser, kernel tests (root)
 
-test-unit: setup ## tests that need neither root nor BPF
-	@$(AS_OWNER) $(PY) -m pytest tests/unit $(PYTEST_ARGS)
+test-unit: setup ## tests that need neither root nor BPF, one worker a core (PYTEST_ARGS='-n 0': in order)
+	@$(AS_OWNER) $(PY) -m pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
+
+coverage: setup ## the unit tests, and the share of zombiebpf's lines and branches that they run
+	@$(AS_OWNER) rm -rf build/coverage
+	@$(AS_OWNER) $(PY) -m coverage run -m pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
+	@$(AS_OWNER) $(PY) -m coverage combine --quiet
+	@$(AS_OWNER) $(PY) -m coverage report
 
 test-browser: setup ## the HTML report in real Chromium (root, where that must be installed first)
 	@tools/setup.sh chromium chromedriver fonts
@@ -61,13 +71,20 @@ bench: ## what observing costs, against the budgets (root; a few minutes)
 	@$(AS_OWNER) $(PY) -m bench.html
 	@$(AS_ROOT) bench $(PY) -m bench $(BENCH_ARGS)
 
-check: setup ## lint, format, types, licences
+check: setup check-js ## lint, format, types, imports, licences
 	@$(AS_OWNER) $(PY) -m ruff check
 	@$(AS_OWNER) $(PY) -m ruff format --check
 	@$(AS_OWNER) $(PY) -m mypy
+	@graph=$$($(AS_OWNER) $(PY) tools/imports.py) || { echo "$$graph"; false; }
 	@.venv/bin/clang-format --dry-run -Werror $(C_SOURCES)
 	@.venv/bin/shellcheck tools/*.sh tests/vm/*.sh .ci/run
 	@$(AS_OWNER) $(PY) -m pytest -q tests/unit/test_licences.py
+
+check-js: setup ## types in the scripts of the HTML report, by TypeScript
+	@$(AS_OWNER) tools/check-js.sh
+
+imports: setup ## the import graph: packages in layers, cycles, imports that point upstream
+	@$(AS_OWNER) $(PY) tools/imports.py
 
 format: setup ## rewrite the sources as `make check` wants them
 	@$(AS_OWNER) $(PY) -m ruff check --fix --exit-zero
@@ -75,10 +92,14 @@ format: setup ## rewrite the sources as `make check` wants them
 	@$(AS_OWNER) .venv/bin/clang-format -i $(C_SOURCES)
 
 deb: setup ## the wheel and the Debian package, in build/dist
-	@$(AS_OWNER) $(PY) tools/deb.py build/dist
+	@$(AS_OWNER) $(PY) tools/dist.py --deb build/dist
+
+dist: setup ## source distribution, wheel and Debian package in build/dist; the same bytes each time
+	@$(AS_OWNER) $(PY) tools/dist.py build/dist
+	@$(AS_OWNER) $(PY) -m twine check --strict build/dist/*.tar.gz build/dist/*.whl
 
 clean: ## remove what the goals above have made in the clone
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info build bench/results.json
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache *.egg-info build bench/results.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -13,13 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "tests" / "unit"), str(ROOT / "tests" / "browser")]
-
-import driving  # noqa: E402
-import pages  # noqa: E402
-
-from zombiebpf.reports.html import write_page  # noqa: E402
+from tests.browser import chromium, sample_pages
+from zombiebpf.reports.html import write_page
 
 SECONDS = 3
 # What moves a little in each frame: time, the lanes, both with all lanes in view.
@@ -53,17 +48,17 @@ Z.stats.longest = 0;
 
 
 def main() -> int:
-    programs = [shutil.which(name) for name in (driving.CHROMIUM, driving.CHROMEDRIVER)]
+    programs = [shutil.which(name) for name in (chromium.CHROMIUM, chromium.CHROMEDRIVER)]
     if not all(programs):
         print("bench.html: chromium is missing: sudo tools/setup.sh chromium chromedriver fonts",
               file=sys.stderr)  # fmt: skip
         return 70
     with tempfile.TemporaryDirectory(prefix="zombiebpf-bench-") as name:
         directory = Path(name)
-        driver = driving.start(directory / "profile", str(programs[0]), str(programs[1]))
+        driver = chromium.start(directory / "profile", str(programs[0]), str(programs[1]))
         try:
             driver.set_script_timeout(120)
-            page = driving.Page(driver)
+            page = chromium.Page(driver)
             for count in (10_000, 100_000):
                 for what, value in measure(page, directory, count):
                     print(f"{count:>7,} lives  {what:<34} {value}", flush=True)
@@ -72,8 +67,8 @@ def main() -> int:
     return 0
 
 
-def measure(page: driving.Page, directory: Path, count: int) -> list[tuple[str, str]]:
-    observed = pages.many(count)
+def measure(page: chromium.Page, directory: Path, count: int) -> list[tuple[str, str]]:
+    observed = sample_pages.many(count)
     file = directory / f"{count}.html"
     began = time.monotonic()
     with open(file, "w", encoding="utf-8") as out:
@@ -91,7 +86,7 @@ def measure(page: driving.Page, directory: Path, count: int) -> list[tuple[str, 
     return found
 
 
-def result(page: driving.Page, script: str) -> tuple[float, float]:
+def result(page: chromium.Page, script: str) -> tuple[float, float]:
     rate, longest = page.driver.execute_async_script(script)
     return rate, longest
 

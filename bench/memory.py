@@ -49,7 +49,7 @@ def memory(programs: Path, lives: int, progress: Callable[[str], None]) -> list[
 
 @contextmanager
 def _waiting(command: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """A shell that becomes `command` when it is told a line."""
+    """Start a shell that becomes `command` when it reads a line."""
     with subprocess.Popen(
         ["sh", "-c", 'read -r go; exec "$@"', "sh", *command],
         stdin=subprocess.PIPE,

@@ -9,9 +9,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from bench import budgets
 from bench.budgets import Result, Verdict
+from zombiebpf.model.analysis import Meta
+from zombiebpf.model.life import Actor, Execution, Life, PidNamespace, ReapCall, ReapedBy
+from zombiebpf.model.stack import Frame, Stack
+from zombiebpf.trace import TraceWriter
 
 LIVES = 1_000_000
 BATCH = 200  # lives that come at a time, as from the ring buffer in a storm
@@ -22,14 +27,14 @@ MIB = 1024 * 1024
 def trace(directory: Path, progress: Callable[[str], None]) -> list[Result]:
     """In a process of its own, so that nothing else is in its memory."""
     progress(f"a trace of {LIVES:,} lives")
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-m", "bench.trace", str(directory / "trace.db")],
         check=True,
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).resolve().parents[1],
     ).stdout
-    cpu_ns, wall_ns, size, *resident = map(int, told.split())
+    cpu_ns, wall_ns, size, *resident = map(int, output.split())
     tenth = len(resident) // 10
     first, last = max(resident[: tenth + 1]), max(resident[-tenth:])
     growth = (last - first) / MIB
@@ -58,9 +63,6 @@ def main(path: str) -> None:
 
     Making the lives is not counted.
     """
-    from zombiebpf.analysis import Meta
-    from zombiebpf.trace import TraceWriter
-
     meta = Meta("0", "0", {}, {}, 0, 0, ["storm"])
     alive = [_life(pid, 0) for pid in range(1, ALIVE + 1)]
     resident: list[int] = []
@@ -80,18 +82,16 @@ def main(path: str) -> None:
     print(cpu_ns, wall_ns, os.path.getsize(path), *resident)
 
 
-def _batches() -> Iterator[list[object]]:
+def _batches() -> Iterator[list[Life]]:
     for start in range(0, LIVES, BATCH):
         yield [_life(ALIVE + 1 + each % 4_000_000, each) for each in range(start, start + BATCH)]
 
 
-def _life(pid: int, number: int) -> object:
-    """As of a loop: forked at one of few places, with a program and stacks of Python."""
-    from zombiebpf.life import Actor, Execution, Life, PidNamespace, ReapCall, ReapedBy
-
+def _life(pid: int, number: int) -> Life:
+    """Return a life as of a loop: forked at one of few places, with Python stacks."""
     ns = 10**12 + number * 10_000
     parent = Actor(7, 7, "python3")
-    ended = {} if pid <= ALIVE else {
+    ended: dict[str, Any] = {} if pid <= ALIVE else {
         "exit_ns": ns + 900_000, "zombie_ns": ns + 950_000, "reap_ns": ns + 1_000_000,
         "wait_status": 0, "reaper": parent, "reaped_by": ReapedBy.PARENT,
         "reap_call": ReapCall("wait4", 0, ns + 100, 999_900, "join", _STACKS[number % 7]),
@@ -104,9 +104,7 @@ def _life(pid: int, number: int) -> object:
     )  # fmt: skip
 
 
-def _stacks() -> list[object]:
-    from zombiebpf.stack import Frame, Stack
-
+def _stacks() -> list[Stack]:
     return [
         Stack(tuple(Frame(f"function_{each}", "/srv/app.py", line) for each in range(11)))
         for line in range(20)

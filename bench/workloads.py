@@ -17,7 +17,7 @@ class Timing(NamedTuple):
 
     operations: int  # in a slice
     elapsed_ns: list[int]  # CLOCK_MONOTONIC, a slice each
-    cpu_ns: list[int]  # its own and its reaped children's; empty if it does not tell
+    cpu_ns: list[int]  # its own and its reaped children's; empty if the workload does not print it
 
     @property
     def fastest_ns(self) -> float:

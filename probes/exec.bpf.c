@@ -33,7 +33,8 @@ static __always_inline void send_filename(struct zb_record *record,
 			return;
 		if (length < 1)
 			return;
-		record->text.kind_and_length = ZB_FILENAME << 16 | (length - 1);
+		record->text.kind = ZB_FILENAME;
+		record->text.length = length - 1;
 		send(record);
 		if (length < ZB_TEXT_BYTES)
 			return;
@@ -59,7 +60,8 @@ static __always_inline void send_argv(struct zb_record *record, u64 start,
 		if (read_user(record->text.data, length,
 			      (void *)(start + i * ZB_TEXT_BYTES)))
 			return;
-		record->text.kind_and_length = ZB_ARGV << 16 | length;
+		record->text.kind = ZB_ARGV;
+		record->text.length = length;
 		send(record);
 	}
 }

@@ -81,7 +81,7 @@ FUNCTION_PROBE(taskstats_exit)
 	bool last = (u64)SECOND_ARGUMENT(ctx, taskstats_exit) & 1;
 
 #if SELECTING
-	take_over_exiting(task, last);
+	snapshot_exiting(task, last);
 #endif
 	note_exit(task, last);
 	return 0;

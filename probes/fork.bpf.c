@@ -116,7 +116,7 @@ FUNCTION_PROBE(wake_up_new_task)
 		(struct task_struct *)bpf_get_current_task();
 
 #if SELECTING
-	take_over_forker(forker);
+	snapshot_forker(forker);
 #endif
 	note_fork(ctx, forker, FIRST_ARGUMENT(ctx, wake_up_new_task));
 	return 0;

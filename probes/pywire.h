@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * What the probes and user space share about Python: how an interpreter lies in
- * memory (written by zombiebpf/kernel/pythons.py from zombiebpf/python/offsets.py),
+ * memory (written by zombiebpf/kernel/interpreters.py from zombiebpf/python/offsets.py),
  * and the records of the second ring buffer, of variable size, which
  * zombiebpf/python/stacks.py reads: a stack, or a code object, is sent once.
  */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The wire contract: the one fixed-size record that every probe writes and
- * zombiebpf/wire.py reads. Widths are fixed, members lie large to small, and
- * nothing is left to padding. tests/kernel/test_wire.py compares every offset.
+ * The wire contract: the one fixed-size record that every probe writes. Widths
+ * are fixed, members lie large to small, and nothing is left to padding.
+ * zombiebpf/model/events.py declares the same members; tests/kernel/test_wire.py
+ * compares every offset.
  *
  * Times are CLOCK_MONOTONIC nanoseconds (bpf_ktime_get_ns), except start_ns,
  * which is task_struct.start_boottime. PIDs are those of the observer's PID
@@ -26,7 +27,7 @@ enum zb_type {
 	ZB_FREED = 9,
 	ZB_STACK = 10,
 	ZB_BLOCK = 11,
-	ZB_EXISTING = 12,
+	ZB_SNAPSHOT = 12,
 };
 
 enum zb_text_kind {
@@ -58,10 +59,10 @@ enum zb_stack_problem {
 	(1 << 0) /* REPARENT: adopter is its namespace's init */
 #define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
 #define ZB_REPARENT_EXACT (1 << 2) /* REPARENT: stamped under tasklist_lock */
-#define ZB_EXISTING_EXITING (1 << 0) /* EXISTING: its exit had begun */
-#define ZB_EXISTING_ZOMBIE (1 << 1) /* EXISTING: it was a zombie */
-#define ZB_EXISTING_JOINED                                                     \
-	(1 << 2) /* EXISTING: it came into a selected cgroup */
+#define ZB_SNAPSHOT_EXITING (1 << 0) /* SNAPSHOT: its exit had begun */
+#define ZB_SNAPSHOT_ZOMBIE (1 << 1) /* SNAPSHOT: it was a zombie */
+#define ZB_SNAPSHOT_JOINED                                                     \
+	(1 << 2) /* SNAPSHOT: it came into a selected cgroup */
 #define ZB_REAP_EXITING (1 << 0) /* REAP: the reaper is past exit_notify */
 #define ZB_REAP_BY_PARENT                                                      \
 	(1 << 1) /* REAP: current's process is real_parent's */
@@ -78,8 +79,8 @@ struct zb_fork {
 	s32 exit_signal;
 	u32 pidns;
 	u32 ns_pid;
-	u32 unused;
 	char comm[ZB_COMM_BYTES];
+	u32 unused;
 };
 
 struct zb_exec {
@@ -88,7 +89,8 @@ struct zb_exec {
 };
 
 struct zb_text {
-	u32 kind_and_length; /* kind << 16 | bytes in data */
+	u16 kind;
+	u16 length; /* bytes in data */
 	u32 total;
 	char data[ZB_TEXT_BYTES];
 };
@@ -168,7 +170,7 @@ struct zb_block {
 	u64 selves[ZB_BLOCK_SELVES];
 };
 
-struct zb_existing {
+struct zb_snapshot {
 	u64 parent_start_ns;
 	u64 cgroup_id;
 	u32 parent_pid;
@@ -200,7 +202,7 @@ struct zb_record {
 		struct zb_freed freed;
 		struct zb_stack stack;
 		struct zb_block block;
-		struct zb_existing existing;
+		struct zb_snapshot snapshot;
 	};
 };
 

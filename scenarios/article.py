@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sample program of the article that zombiebpf was born from, scaled in time.
+"""The sample program of the article, scaled in time.
 
-A second of the article is a tenth here: its parent works for 5 s, its child for 10.
+A second of the article is 0.1 s here: its parent works for 5 s, its child for 10 s.
 """
 
 import multiprocessing
@@ -44,8 +44,8 @@ class ChildProcess(multiprocessing.Process):
 
 
 if __name__ == "__main__":
-    # Into a pipe, too, each line comes when it is printed, and no child inherits
-    # unwritten ones.
+    # Write each line when it is printed, also into a pipe, so that no child inherits
+    # buffered output.
     sys.stdout.reconfigure(line_buffering=True)
     knobs = story.knobs(parent=0.5, child=1.0, start_method="fork")
     action = MainProcess(knobs.parent, knobs.child)

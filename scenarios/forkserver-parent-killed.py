@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Under forkserver: a child whose main process is killed, and with it everybody who would wait."""
+"""Under forkserver: a child whose main process is killed, and with it every possible waiter."""
 
 import multiprocessing
 import os

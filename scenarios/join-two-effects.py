@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What join() does: it waits for the child, and strikes it off multiprocessing's set."""
+"""What join() does: it waits for the child, and removes it from multiprocessing's set."""
 
 import multiprocessing
 
@@ -7,7 +7,7 @@ import story
 
 
 def listed(child):
-    # active_children() would reap: it is no way to look without touching
+    # not active_children(), which would reap
     return child in multiprocessing.process._children
 
 

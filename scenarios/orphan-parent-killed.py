@@ -21,4 +21,4 @@ if __name__ == "__main__":
     child.start()
     story.started(child, "child")
     story.live(knobs.parent)
-    os.kill(os.getpid(), signal.SIGKILL)  # the article's kill, typed by hand there
+    os.kill(os.getpid(), signal.SIGKILL)  # the article types this kill by hand

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Children that are joined at once, and somebody who looks for zombies every millisecond."""
+"""Children that are joined at once, and a process that looks for zombies every millisecond."""
 
 import multiprocessing
 import time
@@ -8,7 +8,7 @@ import story
 
 
 def look(watched, tell):
-    """Read the state of the child that lives just now, as ps does, only more often."""
+    """Read the state of the current child as ps does, but every millisecond."""
     looks, zombies = 0, set()
     while watched.value >= 0:
         pid = watched.value

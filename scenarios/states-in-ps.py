@@ -9,7 +9,7 @@ import story
 
 
 def ps(pid):
-    """STAT and COMMAND of a process as ps prints them, from the files that ps reads."""
+    """Return STAT and COMMAND of a process as ps prints them, from the files that ps reads."""
     with open("/proc/{}/stat".format(pid)) as file:
         name, _, rest = file.read().partition("(")[2].rpartition(")")
     with open("/proc/{}/cmdline".format(pid)) as file:

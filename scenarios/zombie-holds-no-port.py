@@ -12,7 +12,7 @@ def child_life(seconds, tell):
     listening.bind(("127.0.0.1", 0))
     listening.listen()
     tell.send(listening.getsockname()[1])
-    story.live(seconds)  # and ends, with the port open
+    story.live(seconds)  # then exits with the port open
 
 
 def can_bind(port):

@@ -12,4 +12,4 @@ if __name__ == "__main__":
     child.start()
     story.started(child, "child")
     story.live(knobs.parent)
-    os._exit(0)  # no exit handlers: nobody has waited for the child, nobody will
+    os._exit(0)  # skips the exit handlers: nobody waits for the child

@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package: the wheel's files where Debian wants them, man pages, completions.
 
-    python tools/deb.py DIRECTORY       # DIRECTORY/zombiebpf_VERSION_all.deb
-
-It is made from the wheel with dpkg-deb alone, so that it can be made on any Debian: that of
-bookworm has no setuptools that knows our pyproject.toml. What it depends on is read from the
-wheel, with its bounds.
+tools/dist.py calls it. The package is made from the wheel with dpkg-deb alone, on any Debian:
+bookworm's setuptools cannot read pyproject.toml's licence. The dependencies and their bounds
+are those of the wheel.
 """
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import subprocess
-import sys
 import tempfile
 import zipfile
 from email.message import Message
 from email.parser import Parser
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+from tools import manual
 
-import manual
-
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 SITE = "usr/lib/python3/dist-packages"
 # The names in Debian of what pyproject.toml asks for.
 DEBIAN = {
@@ -59,7 +55,10 @@ fi
 
 
 def depends(metadata: Message) -> str:
-    """Debian's Depends of a wheel's Requires-Dist; KeyError for what has no name there yet."""
+    """Return Debian's Depends of a wheel's Requires-Dist.
+
+    Raise KeyError for a requirement that DEBIAN does not name.
+    """
     found = ["python3 (>= 3.9)", "python3-bpfcc"]
     for requirement in metadata.get_all("Requires-Dist", []):
         wanted, _, marker = requirement.partition(";")
@@ -80,8 +79,11 @@ def _bound(bound: str) -> str:
     return f">= {parsed[2]}" if parsed[1] == ">=" else f"<< {parsed[2]}~"
 
 
-def build(wheel: Path, target: Path) -> Path:
-    """Make the package of this wheel in the directory `target`; its path."""
+def build(wheel: Path, target: Path, epoch: int) -> Path:
+    """Make the package of this wheel in the directory `target`; return its path.
+
+    `epoch`: the time of its files, in seconds since 1970.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         root.chmod(0o755)
@@ -95,6 +97,7 @@ def build(wheel: Path, target: Path) -> Path:
         package = target / f"zombiebpf_{version}_all.deb"
         subprocess.run(
             ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(package)],
+            env={**os.environ, "SOURCE_DATE_EPOCH": str(epoch)},
             check=True, stdout=subprocess.DEVNULL,
         )  # fmt: skip
     return package
@@ -129,7 +132,7 @@ def _control(metadata: Message, root: Path) -> str:
         "Package: zombiebpf\n"
         f"Version: {metadata['Version']}\n"
         "Architecture: all\n"
-        "Maintainer: The zombiebpf authors <zombiebpf@localhost>\n"
+        "Maintainer: zombiebpf authors <zombiebpf@localhost>\n"
         f"Installed-Size: {size // 1024 + 1}\n"
         f"Depends: {depends(metadata)}\n"
         "Section: utils\n"
@@ -149,23 +152,3 @@ def _write(path: Path, content: str | bytes, mode: int = 0o644) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
     path.chmod(mode)
-
-
-def main() -> None:
-    """Make the wheel, then the package; say where they are."""
-    target = Path(sys.argv[1])
-    target.mkdir(parents=True, exist_ok=True)
-    for old in (*target.glob("zombiebpf-*.whl"), *target.glob("zombiebpf_*.deb")):
-        old.unlink()
-    subprocess.run(
-        [sys.executable, "-I", "-m", "pip", "wheel", "-q", "--disable-pip-version-check",
-         "--no-deps", "--wheel-dir", str(target), str(ROOT)],
-        check=True,
-    )  # fmt: skip
-    wheel = next(target.glob("zombiebpf-*.whl"))
-    print(wheel)
-    print(build(wheel, target))
-
-
-if __name__ == "__main__":
-    main()

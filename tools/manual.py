@@ -3,7 +3,7 @@
 
     python tools/manual.py DIRECTORY       # writes man1/, bash/, zsh/, fish/ there
 
-What --help says is all there is: nothing is told twice, so nothing can differ.
+Both come from the texts of --help alone, so they cannot differ from it.
 """
 
 from __future__ import annotations

@@ -13,9 +13,9 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "browser"))
+sys.path.insert(0, str(ROOT))
 
-import driving  # noqa: E402
+from tests.browser import chromium  # noqa: E402
 
 SHOTS = (("light", 1200, 860, "light"), ("dark", 1200, 860, "dark"), ("phone", 390, 1240, "light"))
 
@@ -25,14 +25,14 @@ def main() -> int:
         print(__doc__, file=sys.stderr)
         return 2
     file, name = Path(sys.argv[1]).resolve(), sys.argv[2]
-    programs = [shutil.which(each) for each in (driving.CHROMIUM, driving.CHROMEDRIVER)]
+    programs = [shutil.which(each) for each in (chromium.CHROMIUM, chromium.CHROMEDRIVER)]
     if not all(programs):
         print("screenshots: chromium is missing", file=sys.stderr)
         return 70
     with tempfile.TemporaryDirectory() as profile:
-        driver = driving.start(Path(profile), str(programs[0]), str(programs[1]))
+        driver = chromium.start(Path(profile), str(programs[0]), str(programs[1]))
         try:
-            page = driving.Page(driver)
+            page = chromium.Page(driver)
             for suffix, width, height, theme in SHOTS:
                 page.shape(width, height, theme)
                 page.open(file)

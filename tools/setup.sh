@@ -22,7 +22,7 @@ log=
 
 say() { echo "setup: $*"; }
 
-die() { # WHAT CURE: one line, then where to read the rest
+die() { # WHAT FIX: one line, then where to read the rest
 	echo "setup: $1. $2" >&2
 	if [ -n "$log" ] && [ -s "$log" ]; then
 		grep -E '^ *([EW]:|ERROR|Error|error)' "$log" | awk '!seen[$0]++' | tail -n 3 | sed 's/^/setup:   /' >&2 || true
@@ -121,7 +121,7 @@ ensure_packages() { # THING...
 	done
 	[ ${#packages[@]} -gt 0 ] || die "$python has no ${missing[*]}" "Choose another: make PYTHON=/path/to/python3 setup"
 
-	[ "$EUID" -eq 0 ] || die "missing packages: ${packages[*]}" "Installing them needs root: sudo make setup"
+	[ "$EUID" -eq 0 ] || die "missing packages: ${packages[*]}" "Installing them needs root: sudo tools/setup.sh ${missing[*]}"
 	say "installing ${packages[*]} ($manager)"
 	install_packages "${packages[@]}" ||
 		die "$manager could not install ${packages[*]}" "Check the network and the package sources, then: sudo $manager install ${packages[*]}"

@@ -1,4 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
-"""zombiebpf: what the kernel knows of every process's birth, death and reaping."""
+"""Observe in the kernel how every process is forked, exits, becomes a zombie and is reaped."""
 
 __version__ = "0.1.0"

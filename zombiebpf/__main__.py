@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The program: `zombiebpf`, or `python -m zombiebpf`."""
+"""The entry point of `zombiebpf` and `python -m zombiebpf`."""
 
 import os
 import signal
 import sys
 
-# Until main() does better, Ctrl-C just ends us: Python would show where the imports were.
+# Until main() installs its handlers, Ctrl-C ends the process without a traceback of the imports.
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 

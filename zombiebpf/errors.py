@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The errors a user meets: what failed, why, and what to do about it."""
+"""Errors that are shown to the user as one line, with the fix, and the exit codes."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from typing import Optional
 
 EXIT_EXPECTATION = 1  # a scenario's expectation was not met
 EXIT_USAGE = 2
-EXIT_FAILURE = 70  # sysexits.h EX_SOFTWARE: we failed, not what was observed
+EXIT_FAILURE = 70  # sysexits.h EX_SOFTWARE: zombiebpf failed, not the observed command
 EXIT_PRIVILEGE = 77  # sysexits.h EX_NOPERM
-EXIT_NOT_EXECUTABLE = 126  # as env(1) and the shell have it
+EXIT_NOT_EXECUTABLE = 126  # like env(1) and the shell
 EXIT_NOT_FOUND = 127
-EXIT_SIGNAL = 128  # + the signal's number, as the shell has it
+EXIT_SIGNAL = 128  # + the signal's number, like the shell
 
 
 class ZombiebpfError(Exception):
-    """One line for the user, with the cure when there is one."""
+    """A failure of zombiebpf: `what` is one line for the user, `fix` what to do about it."""
 
     exit_code = EXIT_FAILURE
 
-    def __init__(self, what: str, cure: Optional[str] = None) -> None:
+    def __init__(self, what: str, fix: Optional[str] = None) -> None:
         super().__init__(what)
         self.what = what
-        self.cure = cure
+        self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.what} ({self.cure})" if self.cure else self.what
+        return f"{self.what} ({self.fix})" if self.fix else self.what
 
 
 class PrivilegeError(ZombiebpfError):
-    """Not enough privilege to observe."""
+    """A lack of privilege: observing needs root or CAP_BPF and CAP_PERFMON."""
 
     exit_code = EXIT_PRIVILEGE
 
 
 class UsageError(ZombiebpfError):
-    """What was asked for cannot be meant."""
+    """A request that cannot be fulfilled as it was given."""
 
     exit_code = EXIT_USAGE
 
 
 class CommandError(ZombiebpfError):
-    """CMD could not be started; the exit code is the shell's for that case."""
+    """A command that could not be started; `exit_code` is what a shell would exit with."""
 
     def __init__(self, what: str, exit_code: int) -> None:
         super().__init__(what)
@@ -49,9 +49,9 @@ class CommandError(ZombiebpfError):
 
 
 class Interrupted(BaseException):
-    """A signal asked zombiebpf itself to end: while it starts, or while it reports.
+    """A signal that asked zombiebpf itself to end, while it starts or reports.
 
-    No Exception, so that nothing takes it for a failure.
+    Derived from BaseException, so that no `except Exception` takes it for a failure.
     """
 
     def __init__(self, number: int) -> None:

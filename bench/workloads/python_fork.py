@@ -8,7 +8,7 @@ import os
 import sys
 
 
-def down(levels, operations):
+def down(levels: int, operations: int) -> None:
     if levels > 1:
         down(levels - 1, operations)
         return

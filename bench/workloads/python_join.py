@@ -14,18 +14,18 @@ import time
 Process = multiprocessing.get_context("fork").Process
 
 
-def nothing():
+def nothing() -> None:
     pass
 
 
-def cpu_ns():
-    """Its own and its reaped children's."""
+def cpu_ns() -> int:
+    """Return the CPU time of this process and of its reaped children."""
     whose = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     usages = [resource.getrusage(each) for each in whose]
     return round(sum(each.ru_utime + each.ru_stime for each in usages) * 1e9)
 
 
-def main(operations, slices):
+def main(operations: int, slices: int) -> None:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     elapsed, cpu = [], []
     for _ in range(slices):

@@ -4,22 +4,17 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))  # lives.py
-
-import driving
-import pages
-from hostile import hostile as hostile_analysis
-
-from zombiebpf.analysis import Analysis
+from tests.browser import chromium, sample_pages
+from tests.unit.hostile_analysis import hostile as hostile_analysis
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.stack import Frame
 from zombiebpf.reports.html import write_page
-from zombiebpf.stack import Frame
 
 Write = Callable[[str, Analysis], Path]
 
@@ -30,18 +25,18 @@ def source(frame: Frame) -> str:
 
 @pytest.fixture(scope="session")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    programs = [shutil.which(name) for name in (driving.CHROMIUM, driving.CHROMEDRIVER)]
+    programs = [shutil.which(name) for name in (chromium.CHROMIUM, chromium.CHROMEDRIVER)]
     assert all(programs), "chromium or its driver is missing: sudo make test installs them"
     profile = tmp_path_factory.mktemp("profile")
-    browser = driving.start(profile, str(programs[0]), str(programs[1]))
-    browser.set_script_timeout(driving.DEADLINE_S)
+    browser = chromium.start(profile, str(programs[0]), str(programs[1]))
+    browser.set_script_timeout(chromium.DEADLINE_S)
     yield browser
     browser.quit()
 
 
 @pytest.fixture
-def page(driver: Chrome) -> Iterator[driving.Page]:
-    yield driving.Page(driver)
+def page(driver: Chrome) -> Iterator[chromium.Page]:
+    yield chromium.Page(driver)
     driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
     driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
 
@@ -63,12 +58,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Write:
 
 @pytest.fixture(scope="session")
 def unjoined(written: Write) -> Path:
-    return written("unjoined", pages.unjoined())
+    return written("unjoined", sample_pages.unjoined())
 
 
 @pytest.fixture(scope="session")
 def everything(written: Write) -> Path:
-    return written("everything", pages.everything())
+    return written("everything", sample_pages.everything())
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +73,14 @@ def hostile(written: Write) -> Path:
 
 @pytest.fixture(scope="session")
 def far(written: Write) -> Path:
-    return written("far", pages.far())
+    return written("far", sample_pages.far())
 
 
 @pytest.fixture(scope="session")
 def before(written: Write) -> Path:
-    return written("before", pages.before())
+    return written("before", sample_pages.before())
 
 
 @pytest.fixture(scope="session")
 def many(written: Write) -> Path:
-    return written("many", pages.many(10_000))
+    return written("many", sample_pages.many(10_000))

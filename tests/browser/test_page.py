@@ -7,12 +7,13 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import pages
 import pytest
-from driving import Page
-from hostile import HOSTILE
 
-from zombiebpf.comparison import compare
+from tests.browser import sample_pages
+from tests.browser.chromium import Page
+from tests.unit.hostile_analysis import HOSTILE
+from tests.unit.life_builders import analysis, app
+from zombiebpf.diagnosis.comparison import compare
 from zombiebpf.reports.comparison import COMPARISONS
 from zombiebpf.reports.terminal import TextOptions
 
@@ -56,7 +57,7 @@ def test_axe_finds_no_serious_fault(page: Page, everything: Path, width: int, th
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_comparison_opens_clean(page: Page, tmp_path: Path, width: int) -> None:
-    found = compare(pages.many(500), pages.everything())
+    found = compare(sample_pages.many(500), sample_pages.everything())
     file = tmp_path / "compare.html"
     with open(file, "w", encoding="utf-8") as out:
         COMPARISONS["html"](found, ("before.db", "after.db"), out, TextOptions())
@@ -135,14 +136,14 @@ def test_hostile_texts_are_only_texts(page: Page, hostile: Path) -> None:
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_few_processes(page: Page, written: Any, count: int) -> None:
-    page.open(written(f"few-{count}", pages.analysis([pages.app()][:count])))
+    page.open(written(f"few-{count}", analysis([app()][:count])))
     page.settle()
     assert page.complaints() == []
     assert ("No process was seen." in page.text("main")) is (count == 0)
 
 
 def test_a_hundred_thousand_open(page: Page, written: Any) -> None:
-    file = written("huge", pages.many(100_000))
+    file = written("huge", sample_pages.many(100_000))
     assert file.stat().st_size < 20_000_000
     page.open(file)
     page.settle()

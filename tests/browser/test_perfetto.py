@@ -15,21 +15,21 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pages
 import pytest
-from driving import Page
-from hostile import hostile as hostile_analysis
-from lives import APP, rendered
 
-from zombiebpf.analysis import Analysis
+from tests.browser import sample_pages
+from tests.browser.chromium import Page
+from tests.unit.hostile_analysis import hostile as hostile_analysis
+from tests.unit.life_builders import APP, rendered
+from zombiebpf.model.analysis import Analysis
 
 Query = Callable[[str], list[list[str]]]
 
 TRACES = {
-    "unjoined": pages.unjoined(),
-    "everything": pages.everything(),
+    "unjoined": sample_pages.unjoined(),
+    "everything": sample_pages.everything(),
     "hostile": hostile_analysis(),
-    "far": pages.far(),
+    "far": sample_pages.far(),
 }
 
 ASK = """
@@ -99,7 +99,7 @@ def lived(observed: Analysis) -> int:
 
 
 def the_zombie_and_its_reap_are_found(ask: Query) -> None:
-    child = pages.unjoined().lives[1]
+    child = sample_pages.unjoined().lives[1]
     assert child.zombie_ns is not None
     rows = ask("select ts - trace_start(), dur from slice where name = 'zombie for 720 ms'")
     assert rows == [["320044000", str(child.zombie_interval_ns)]]

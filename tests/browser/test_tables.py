@@ -6,7 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from driving import Page
+
+from tests.browser.chromium import Page
 
 
 @pytest.fixture

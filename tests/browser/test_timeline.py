@@ -6,8 +6,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from driving import Page
 from selenium.webdriver.common.keys import Keys
+
+from tests.browser.chromium import Page
 
 MS, S = 1e6, 1e9
 CHILD, ROOT = 41231, 41230

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Optional
 
-from running import PROGRAM, TIMEOUT_S
+from tests.kernel.running import PROGRAM, TIMEOUT_S
 
 
 class Workload:

@@ -1,23 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Running zombiebpf as its users do: the installed program, as a process of its own."""
+"""Fixtures that run zombiebpf as its users do: the installed program, as a process of its own."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import pytest
 
-PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
-TIMEOUT_S = 120 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
-# FACT=NAME..., which the tests' observers are forced to use; as a rule they choose themselves
-HOOKS = os.environ.get("ZOMBIEBPF_HOOKS", "").split()
+from tests.kernel.running import PROGRAM, Observation, Observing
+from tests.oracle import ftrace
+
+sys.path.insert(0, str(Path(__file__).with_name("zoo")))  # harness, as the cases import it
 
 # What a shell ignores for its background jobs would be ignored by all that the tests start.
 for number, usual in (
@@ -29,46 +27,11 @@ for number, usual in (
         signal.signal(number, usual)
 
 
-class Observation(NamedTuple):
-    document: dict[str, Any]
-    stdout: str  # CMD's: the report went elsewhere
-    stderr: str
-    returncode: int
-
-
-class Observing:
-    """A `zombiebpf run` under way."""
-
-    def __init__(self, command: Sequence[str], options: Sequence[str], report: Path) -> None:
-        self._report = report
-        start = [PROGRAM, "run", "-u", "root", "--format", "json", "--report", str(report)]
-        start += [f"--hook={each}" for each in HOOKS]
-        self._process = subprocess.Popen(
-            [*start, *options, "--", *command],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def readline(self) -> str:
-        """The next line that CMD prints."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
-
-    def finish(self) -> Observation:
-        """Wait for its end."""
-        try:
-            stdout, stderr = self._process.communicate(timeout=TIMEOUT_S)
-        finally:
-            self._process.kill()
-            self._process.wait()
-        code = self._process.returncode
-        try:
-            document = json.loads(self._report.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError) as error:
-            pytest.fail(f"zombiebpf ended with {code} and no report ({error}):\n{stderr}{stdout}")
-        return Observation(document, stdout, stderr, code)
+@pytest.fixture(scope="session", autouse=True)
+def tracefs() -> None:
+    """What the oracle and bpftrace read, and `doctor` looks for."""
+    if os.geteuid() == 0:
+        ftrace.mount_tracefs()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -16,10 +17,14 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NamedTuple
+
+import pytest
 
 PROGRAM = os.path.join(os.path.dirname(sys.executable), "zombiebpf")
-TIMEOUT_S = 120.0 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # see conftest.py
+TIMEOUT_S = 120.0 * float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
+# FACT=NAME..., which the tests' observers must use; by default they choose themselves
+HOOKS = os.environ.get("ZOMBIEBPF_HOOKS", "").split()
 QUIET = ("run", "--report", os.devnull, "--linger", "0")
 Result = subprocess.CompletedProcess[bytes]
 
@@ -59,8 +64,22 @@ def in_own_mounts(script: str, *arguments: str, **settings: Any) -> Result:
 
 def refused(bpf_command: str, error: str, *arguments: str) -> Result:
     """zombiebpf where the kernel refuses a command of bpf(2)."""
-    refusing = str(Path(__file__).with_name("refusing.py"))
-    return plain(sys.executable, refusing, bpf_command, error, PROGRAM, *arguments)
+    refuse = str(Path(__file__).with_name("refuse_bpf.py"))
+    return plain(sys.executable, refuse, bpf_command, error, PROGRAM, *arguments)
+
+
+def suite(name: str, *arguments: str, timeout: float) -> subprocess.CompletedProcess[str]:
+    """Run `python -m tests.NAME` to its end; stdout has stderr, too."""
+    return subprocess.run(
+        [sys.executable, "-m", f"tests.{name}", *arguments],
+        cwd=Path(__file__).resolve().parents[2],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
 
 
 def one_line(result: Result) -> str:
@@ -86,6 +105,50 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {TIMEOUT_S:g} s: {what}"
         time.sleep(0.005)
+
+
+class Observation(NamedTuple):
+    """What `zombiebpf run` reported and printed."""
+
+    document: dict[str, Any]
+    stdout: str  # CMD's: the report went elsewhere
+    stderr: str
+    returncode: int
+
+
+class Observing:
+    """A `zombiebpf run` under way."""
+
+    def __init__(self, command: Sequence[str], options: Sequence[str], report: Path) -> None:
+        self._report = report
+        start = [PROGRAM, "run", "-u", "root", "--format", "json", "--report", str(report)]
+        start += [f"--hook={each}" for each in HOOKS]
+        self._process = subprocess.Popen(
+            [*start, *options, "--", *command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def readline(self) -> str:
+        """Return the next line that CMD prints."""
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
+
+    def finish(self) -> Observation:
+        """Wait until it exits."""
+        try:
+            stdout, stderr = self._process.communicate(timeout=TIMEOUT_S)
+        finally:
+            self._process.kill()
+            self._process.wait()
+        code = self._process.returncode
+        try:
+            document = json.loads(self._report.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError) as error:
+            pytest.fail(f"zombiebpf ended with {code} and no report ({error}):\n{stderr}{stdout}")
+        return Observation(document, stdout, stderr, code)
 
 
 class Terminal:

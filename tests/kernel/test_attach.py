@@ -12,15 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from attaching import (
-    attached,
-    life_of,
-    lives_of,
-    start_ticks,
-    state_of,
-    workload,
-)
-from running import PROGRAM, one_line, wait_until, zombiebpf
+
+from tests.kernel.attaching import attached, life_of, lives_of, start_ticks, state_of, workload
+from tests.kernel.running import PROGRAM, one_line, wait_until, zombiebpf
 
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 BEFORE = "since before we looked"
@@ -149,7 +143,7 @@ def test_text_tells_of_zombies_that_existed_before() -> None:
     assert dead in text
 
 
-# One that starts others by name: it becomes what it is told to.
+# A program that starts others by name: it execs what its input says.
 FAMILY = """
 import os, subprocess, sys
 print("ready")

@@ -11,9 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from attaching import attached, life_of, lives_of, workload
-from running import one_line, zombiebpf
 
+from tests.kernel.attaching import attached, life_of, lives_of, workload
+from tests.kernel.running import one_line, zombiebpf
 from zombiebpf.attach.cgroups import hierarchies
 
 ID = "5" * 60 + "beef"
@@ -75,7 +75,7 @@ def test_a_cgroup_with_all_below(group: Path, tmp_path: Path) -> None:
             born = [int(inside.tell()), int(deeper.tell())]
             enter(below, later.pid)
             born.append(int(later.tell()))
-            # who has left is followed nevertheless
+            # a process that has left is followed nevertheless
             enter(group.parent, inside.pid)
             born.append(int(inside.tell()))
             for each in (inside, deeper, later):

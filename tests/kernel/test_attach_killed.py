@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import pytest
-from running import PROGRAM, wait_until, zombiebpf
+
+from tests.kernel.running import PROGRAM, wait_until, zombiebpf
 
 UPROBES = Path("/sys/kernel/tracing/uprobe_events")
 SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attach to what lives in PID namespaces: both numbers are told, its init is the adopter."""
+"""Attach to what lives in PID namespaces: both PIDs are reported, its init is the adopter."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from attaching import attached, life_of, state_of, workload
-from running import wait_until
+
+from tests.kernel.attaching import attached, life_of, state_of, workload
+from tests.kernel.running import wait_until
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 

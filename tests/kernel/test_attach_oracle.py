@@ -1,20 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Attached while they run, workers killed from outside: deaths and reapers as bpftrace tells."""
+"""Workers killed from outside while attached to: deaths and reapers as bpftrace reports them."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from attaching import Attached, Workload, attached, program, workload
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "oracle"))
-from bpftrace import Death, Waited, Watch
+from tests.kernel.attaching import Attached, Workload, attached, program, workload
+from tests.oracle.bpftrace import Death, Waited, Watch
 
 APPS = Path(__file__).parent / "apps"
 PYTHON = Path(__file__).parents[2] / "build" / "apps" / "bin" / "python"
@@ -100,15 +98,16 @@ def compare(
 ) -> int:
     """Each death within the tree of `root` once, with its parent, status and reaper; how many."""
     reported = {each["pid"]: each for each in document["processes"] if each["exit_ns"] is not None}
-    family, told = {root}, {}
+    family: set[int] = {root}
+    died: dict[int, Death] = {}
     for _ in range(3):  # none is deeper
         for death in deaths:
             if death.ns > begun_ns and (death.parent in family or death.pid in family):
                 family.add(death.pid)
-                told[death.pid] = death
-    assert reported.keys() == told.keys()
+                died[death.pid] = death
+    assert reported.keys() == died.keys()
     for pid, life in reported.items():
-        death = told[pid]
+        death = died[pid]
         assert abs(life["exit_ns"] - death.ns) < CLOSE_NS
         status = (life["exit_status"] or 0) << 8 | (life["signal"] or 0)
         assert status == death.status & 0xFF7F
@@ -120,7 +119,7 @@ def compare(
         assert (life["reaper"]["pid"], life["reaper"]["tid"]) == (wait.pid, wait.tid)
         assert life["reap_call"]["syscall"] == "wait4"
         assert death.ns - CLOSE_NS < life["reap_ns"] < wait.ns + CLOSE_NS
-    return len(told)
+    return len(died)
 
 
 def kill_some(app: Workload, observer: Attached) -> list[int]:

@@ -10,10 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from attaching import attached, life_of, program, workload
-from running import PROGRAM, Terminal, one_line, wait_until, zombiebpf
+from tests.kernel.attaching import attached, life_of, program, workload
+from tests.kernel.running import PROGRAM, Terminal, one_line, wait_until, zombiebpf
 
-# Three zombies; one is reaped for each line that it is told.
+# Three zombies; one is reaped for each line of its input.
 DEAD = """
 import os, sys
 dead = [os.fork() or os._exit(5) for _ in range(3)]
@@ -115,8 +115,8 @@ def test_rotation(tmp_path: Path) -> None:
     assert sorted(each["pid"] for each in report["processes"]) == sorted([app.pid, *born])
     assert {each["state"] for each in report["processes"]} == {"reaped"}
     assert report["meta"]["lost_events"] == 0
-    for part in parts:
-        assert zombiebpf("report", part).returncode == 0
+    for file in parts:
+        assert zombiebpf("report", file).returncode == 0
 
 
 RULES = """

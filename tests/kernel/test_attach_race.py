@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
 import pytest
-from attaching import attached, workload
-from running import wait_until
 
-from zombiebpf.kernel import takeover
-from zombiebpf.kernel.observer import Observer
-from zombiebpf.life import Life, State
-from zombiebpf.pipeline import Collected, Pipeline
+from tests.kernel.attaching import attached, workload
+from tests.kernel.running import wait_until
+from zombiebpf.kernel import attach_scan
+from zombiebpf.model.life import Life, State
+from zombiebpf.observe.pipeline import Pipeline
+from zombiebpf.observe.rule_files import load_rules
+from zombiebpf.observe.selfcheck import start_observer
+from zombiebpf.observe.sinks import MemorySink
 
 # bcc 0.26 warns of each str that is given for bytes
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")
@@ -24,7 +26,7 @@ NOT_YET = {
 }
 
 # Families: a child that leaves an orphan behind, which has a child of its own that
-# it never waits for. Each process tells of itself as soon as it is born; the
+# it never waits for. Each process reports itself as soon as it is born; the
 # adopter of all orphans is this program, by PR_SET_CHILD_SUBREAPER (36).
 STORM = """
 import ctypes, os, select, sys, time
@@ -109,25 +111,25 @@ def test_a_storm_of_forks(attempt: int, tmp_path: Path) -> None:
         assert each["parent"]["pid"] is not None
 
 
-# Its child, which has a child already, forks another when it is told, and is gone:
+# Its child, which has a child already, forks another when asked, and exits:
 # both are orphans then, and no way up from them leads to this program any more.
 CUT = """
 import os, signal, sys
 wake, waker = os.pipe()
-told, teller = os.pipe()
+reported, reporter = os.pipe()
 middle = os.fork()
 if middle == 0:
     first = os.fork()
     if first == 0:
         signal.pause()
-    os.write(teller, b"%d\\n" % first)
+    os.write(reporter, b"%d\\n" % first)
     os.read(wake, 1)
     second = os.fork()
     if second == 0:
         signal.pause()
-    os.write(teller, b"%d\\n" % second)
+    os.write(reporter, b"%d\\n" % second)
     os._exit(7)
-pids = os.fdopen(told)
+pids = os.fdopen(reported)
 first = pids.readline().strip()
 print("ready")
 sys.stdin.readline()
@@ -147,19 +149,19 @@ class Cut(NamedTuple):
 
 
 def cut_while_taking(monkeypatch: pytest.MonkeyPatch) -> Cut:
-    collected = Collected()
-    with workload(CUT) as app, Observer(selecting=True) as observer:
+    collected = MemorySink()
+    with workload(CUT) as app, start_observer(selecting=True) as observer:
         pids: list[int] = []
-        walk = takeover._walk
+        walk = attach_scan._walk
 
         def cut_first(bpf: Any) -> int:
             if not pids:
                 pids.extend(map(int, app.tell().split()))
             return walk(bpf)
 
-        monkeypatch.setattr(takeover, "_walk", cut_first)
-        pipeline = Pipeline(observer, collected)
-        observer.take_over(takeover.Selection(pids=[app.pid]))
+        monkeypatch.setattr(attach_scan, "_walk", cut_first)
+        pipeline = Pipeline(observer, collected, load_rules())
+        observer.attach_to(attach_scan.Selection(pids=[app.pid]))
         pipeline.drain_all()
         pipeline.finish()
     lives = {life.pid: life for life in collected.lives}
@@ -183,14 +185,14 @@ def test_who_dies_and_forks_while_it_lasts(monkeypatch: pytest.MonkeyPatch) -> N
         assert [adoption.from_.pid for adoption in each.reparents] == [middle.pid]
 
 
-@pytest.mark.parametrize("function", ["on_takeover_exit", "on_takeover_fork"])
+@pytest.mark.parametrize("function", ["on_scan_exit", "on_scan_fork"])
 def test_each_of_the_probes_is_needed(function: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above is one that can fail."""
-    others = tuple(each for each in takeover._WHILE if each[0] != function)
+    others = tuple(each for each in attach_scan._DURING_SCAN if each[0] != function)
     assert len(others) == 2
-    monkeypatch.setattr(takeover, "_WHILE", others)
+    monkeypatch.setattr(attach_scan, "_DURING_SCAN", others)
     _, first, second = cut_while_taking(monkeypatch)
-    if function == "on_takeover_exit":
+    if function == "on_scan_exit":
         assert first is None
     else:
         assert second is not None

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Optional
 
 import pytest
-from conftest import Observation
+
+from tests.kernel.running import Observation
 
 APPS = Path(__file__).parent / "apps"
 PYTHON = Path(__file__).parents[2] / "build" / "apps" / "bin" / "python"
-TOUR = APPS / "tour" / "run_all.py"
+RUN_APPS = APPS / "runner" / "run_apps.py"
 CASES = sorted(path.stem for path in APPS.glob("*.py") if path.stem != "until")
 NOT_PYTHON = "not Python"  # it has a test of its own
 Facts = Mapping[str, Any]
@@ -58,7 +59,7 @@ def said(path: Path) -> Said:
     return Said(forks, must, may)
 
 
-class Tour:
+class AppsRun:
     """One observed run of applications."""
 
     def __init__(self, observed: Observation) -> None:
@@ -67,7 +68,7 @@ class Tour:
         try:
             self.apps: Facts = json.loads(observed.stdout)
         except ValueError:
-            pytest.fail(f"the tour ended with {observed.returncode}:\n{observed.stderr}")
+            pytest.fail(f"the run ended with {observed.returncode}:\n{observed.stderr}")
 
     def descendants(self, pid: int) -> list[Facts]:
         """All that the application and its descendants forked."""
@@ -81,7 +82,7 @@ class Tour:
 
 
 @pytest.fixture(scope="session")
-def tour(request: pytest.FixtureRequest, observation: Callable[..., Observation]) -> Tour:
+def run(request: pytest.FixtureRequest, observation: Callable[..., Observation]) -> AppsRun:
     if not PYTHON.exists():
         pytest.fail(f"{PYTHON} is missing: try `tools/apps.sh`")
     chosen = [
@@ -90,18 +91,18 @@ def tour(request: pytest.FixtureRequest, observation: Callable[..., Observation]
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         if "app" in item.callspec.params
     ]
-    return Tour(observation(str(PYTHON), str(TOUR), *chosen))
+    return AppsRun(observation(str(PYTHON), str(RUN_APPS), *chosen))
 
 
 @pytest.mark.parametrize("app", CASES)
-def test_each_reap_has_its_call_and_line(app: str, tour: Tour) -> None:
+def test_each_reap_has_its_call_and_line(app: str, run: AppsRun) -> None:
     path = APPS / f"{app}.py"
-    told = tour.apps[str(path)]
-    assert told["status"] == 0, told["output"]
+    ran = run.apps[str(path)]
+    assert ran["status"] == 0, ran["output"]
     comments = said(path)
     forks: set[int] = set()
     reaps: dict[Reap, list[Facts]] = {}
-    for process in tour.descendants(told["pid"]):
+    for process in run.descendants(ran["pid"]):
         forks |= {line} if (line := line_in(path, process["fork_site"])) else set()
         if process["orphaned"] or process["reaped_by"] == "kernel":
             continue  # what it was left to is none of the application's
@@ -114,7 +115,7 @@ def test_each_reap_has_its_call_and_line(app: str, tour: Tour) -> None:
         if reap not in comments.must | comments.may and reap[0] != NOT_PYTHON
     }
     if missing or unexpected:
-        pytest.fail(f"missing: {missing}\nunexpected:\n{explained(unexpected)}\n{told['output']}")
+        pytest.fail(f"missing: {missing}\nunexpected:\n{explained(unexpected)}\n{ran['output']}")
     assert forks == comments.forks
     for process in itertools.chain(*reaps.values()):
         assert process["reaper"]["pid"] == process["forker"]["pid"], process
@@ -138,11 +139,11 @@ def explained(reaps: Mapping[Reap, list[Facts]]) -> str:
     return "\n".join(lines)
 
 
-def test_kernel_and_programs_that_are_no_python(tour: Tour) -> None:
-    told = tour.apps.get(str(APPS / "waits.py"))
-    if told is None:
+def test_kernel_and_programs_that_are_no_python(run: AppsRun) -> None:
+    ran = run.apps.get(str(APPS / "waits.py"))
+    if ran is None:
         pytest.skip("waits.py was not chosen by -k")
-    family = tour.descendants(told["pid"])
+    family = run.descendants(ran["pid"])
     by_kernel = [each for each in family if each["reaped_by"] == "kernel"]
     assert len(by_kernel) == 1
     assert (by_kernel[0]["reaper"], by_kernel[0]["reap_call"]) == (None, None)
@@ -151,5 +152,5 @@ def test_kernel_and_programs_that_are_no_python(tour: Tour) -> None:
     assert {each["reap_call"]["kind"] for each in by_shell} == {NOT_PYTHON}
 
 
-def test_nothing_was_lost(tour: Tour) -> None:
-    assert tour.meta["lost_events"] == 0
+def test_nothing_was_lost(run: AppsRun) -> None:
+    assert run.meta["lost_events"] == 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cannot work: one line with what failed and the cure, a documented exit code, no CMD run."""
+"""What cannot work: one line with what failed and the fix, a documented exit code, no CMD run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import PROGRAM, QUIET, in_own_mounts, plain, refusal, refused, zombiebpf
+
+from tests.kernel.running import PROGRAM, QUIET, in_own_mounts, plain, refusal, refused, zombiebpf
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 BCC = "/usr/lib/python3/dist-packages"  # where this distribution has it
@@ -56,17 +57,17 @@ def test_usage(arguments: list[str], code: int, part: str) -> None:
 
 
 def test_no_arguments_show_help() -> None:
-    told = zombiebpf()
-    assert told.returncode == 2
-    assert told.stdout == b""
-    assert told.stderr.startswith(b"Usage: zombiebpf ")
+    done = zombiebpf()
+    assert done.returncode == 2
+    assert done.stdout == b""
+    assert done.stderr.startswith(b"Usage: zombiebpf ")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["run", "-h"], ["doctor", "--help"]])
 def test_help_has_examples(arguments: list[str]) -> None:
-    told = zombiebpf(*arguments)
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert b"Examples:\n    sudo zombiebpf" in told.stdout
+    done = zombiebpf(*arguments)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Examples:\n    sudo zombiebpf" in done.stdout
 
 
 def test_interpreter_not_found(tmp_path: Path) -> None:
@@ -78,8 +79,8 @@ def test_interpreter_not_found(tmp_path: Path) -> None:
 
 def test_read_only_directory(tmp_path: Path) -> None:
     mount = f"mount -t tmpfs -o ro none {tmp_path}"
-    told = in_own_mounts(mount, "run", "--report", f"{tmp_path}/report", "echo", "ran")
-    refusal(told, 2, f"{tmp_path}/report: cannot be written: Read-only file system")
+    done = in_own_mounts(mount, "run", "--report", f"{tmp_path}/report", "echo", "ran")
+    refusal(done, 2, f"{tmp_path}/report: cannot be written: Read-only file system")
 
 
 @pytest.mark.parametrize("become", [NO_PRIVILEGE, STRANGER], ids=["no capabilities", "not root"])
@@ -88,8 +89,8 @@ def test_no_privilege(become: list[str]) -> None:
 
 
 def test_no_btf(tmp_path: Path) -> None:
-    told = in_own_mounts(f"mount --bind {tmp_path} {BTF.parent}", "run", "echo", "ran")
-    refusal(told, 70, f"{BTF}: No such file or directory", "CONFIG_DEBUG_INFO_BTF")
+    done = in_own_mounts(f"mount --bind {tmp_path} {BTF.parent}", "run", "echo", "ran")
+    refusal(done, 70, f"{BTF}: No such file or directory", "CONFIG_DEBUG_INFO_BTF")
 
 
 @pytest.mark.parametrize("size", [0, 10, 100, 100_000, 3_000_000])
@@ -97,8 +98,8 @@ def test_truncated_btf(size: int, tmp_path: Path) -> None:
     damaged = tmp_path / "btf"
     with BTF.open("rb") as whole:
         damaged.write_bytes(whole.read(size))
-    told = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
-    refusal(told, 70, "BTF", "damaged")
+    done = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
+    refusal(done, 70, "BTF", "damaged")
 
 
 def test_btf_of_noise(tmp_path: Path) -> None:
@@ -107,18 +108,18 @@ def test_btf_of_noise(tmp_path: Path) -> None:
     data = bytearray(BTF.read_bytes())
     data[24 : len(data) // 2] = os.urandom(len(data) // 2 - 24)
     damaged.write_bytes(data)
-    told = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
-    refusal(told, 70, "BTF")
+    done = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
+    refusal(done, 70, "BTF")
 
 
 def test_bcc_missing(tmp_path: Path) -> None:
-    told = in_own_mounts(f"mount --bind {tmp_path} {BCC}", "run", "echo", "ran")
-    refusal(told, 70, "bcc's Python module is not on this machine", "apt install python3-bpfcc")
+    done = in_own_mounts(f"mount --bind {tmp_path} {BCC}", "run", "echo", "ran")
+    refusal(done, 70, "bcc's Python module is not on this machine", "apt install python3-bpfcc")
 
 
 def test_bcc_not_where_told() -> None:
-    told = zombiebpf("run", "echo", "ran", env={**os.environ, "ZOMBIEBPF_BCC": "/nowhere"})
-    refusal(told, 70, "not on this machine in /nowhere (ZOMBIEBPF_BCC)")
+    done = zombiebpf("run", "echo", "ran", env={**os.environ, "ZOMBIEBPF_BCC": "/nowhere"})
+    refusal(done, 70, "not on this machine in /nowhere (ZOMBIEBPF_BCC)")
 
 
 def test_library_of_bcc_broken(tmp_path: Path) -> None:
@@ -126,8 +127,8 @@ def test_library_of_bcc_broken(tmp_path: Path) -> None:
     shutil.copytree(f"{BCC}/bcc", copy)
     library = copy / "libbcc.py"
     library.write_text(library.read_text().replace("libbcc.so", "no-such-library.so"))
-    told = zombiebpf("run", "echo", "ran", env={**os.environ, "ZOMBIEBPF_BCC": str(tmp_path)})
-    refusal(told, 70, "no-such-library.so", "apt install")
+    done = zombiebpf("run", "echo", "ran", env={**os.environ, "ZOMBIEBPF_BCC": str(tmp_path)})
+    refusal(done, 70, "no-such-library.so", "apt install")
 
 
 def test_another_package_named_bcc_is_not_taken(tmp_path: Path) -> None:
@@ -136,13 +137,13 @@ def test_another_package_named_bcc_is_not_taken(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("raise SystemExit('the wrong bcc')")
     environ = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    told = zombiebpf("run", "--report", os.devnull, "echo", "ran", env=environ, cwd=str(tmp_path))
-    assert (told.returncode, told.stdout, told.stderr) == (0, b"ran\n", b"")
+    done = zombiebpf("run", "--report", os.devnull, "echo", "ran", env=environ, cwd=str(tmp_path))
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"ran\n", b"")
 
 
 @pytest.mark.parametrize("command", ["MAP_CREATE", "PROG_LOAD", "RAW_TRACEPOINT_OPEN"])
 @pytest.mark.parametrize(
-    ("error", "code", "words", "cure"),
+    ("error", "code", "words", "fix"),
     [
         ("EPERM", 77, "Operation not permitted", "privileged container"),
         ("EACCES", 77, "Permission denied", "privileged container"),
@@ -151,8 +152,8 @@ def test_another_package_named_bcc_is_not_taken(tmp_path: Path) -> None:
         ("ENOMEM", 70, "Cannot allocate memory", "raise the memory limit"),
     ],
 )
-def test_bpf_refused(command: str, error: str, code: int, words: str, cure: str) -> None:
-    refusal(refused(command, error, "run", "echo", "ran"), code, "the kernel refuses", words, cure)
+def test_bpf_refused(command: str, error: str, code: int, words: str, fix: str) -> None:
+    refusal(refused(command, error, "run", "echo", "ran"), code, "the kernel refuses", words, fix)
 
 
 def test_kernel_symbols_hidden(tmp_path: Path) -> None:
@@ -161,12 +162,12 @@ def test_kernel_symbols_hidden(tmp_path: Path) -> None:
     with open("/proc/kallsyms") as symbols:
         zeros.write_text("".join("0" * 16 + line[16:] for line in symbols))
     report = tmp_path / "report"
-    told = in_own_mounts(
+    done = in_own_mounts(
         f"mount --bind {zeros} /proc/kallsyms",
         *("run", "--format", "json", "--report", str(report)),
         *("sh", "-c", "(exit 4); (exit 5); true"),
     )
-    assert (told.returncode, told.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, b"")
     document: dict[str, Any] = json.loads(report.read_text())
     lives = document["processes"]
     assert sorted(life["exit_status"] for life in lives) == [0, 4, 5]
@@ -178,11 +179,14 @@ def test_kernel_symbols_hidden(tmp_path: Path) -> None:
 def test_deleted_directory(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
-    told = zombiebpf(
-        *QUIET, "readlink", "/proc/self/cwd", preexec_fn=lambda: (os.chdir(gone), gone.rmdir())
-    )
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert told.stdout.decode() == f"{gone} (deleted)\n"
+
+    def leave() -> None:
+        os.chdir(gone)
+        gone.rmdir()
+
+    done = zombiebpf(*QUIET, "readlink", "/proc/self/cwd", preexec_fn=leave)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout.decode() == f"{gone} (deleted)\n"
 
 
 def test_report_to_what_is_open_for_reading() -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from running import Result, in_own_mounts, refusal, zombiebpf
+from tests.kernel.running import Result, in_own_mounts, refusal, zombiebpf
 
 CMD = ("sh", "-c", "(exit 4); (exit 5); true")
 # The probes cannot be compiled then.
@@ -25,7 +25,7 @@ def environment(cache: Path | str) -> dict[str, str]:
     return {**kept, "ZOMBIEBPF_CACHE": str(cache)}
 
 
-def told(result: Result) -> list[tuple[Any, ...]]:
+def facts_of(result: Result) -> list[tuple[Any, ...]]:
     """The report on standard output in short: a shell and its two children."""
     assert (result.returncode, result.stderr) == (0, b"")
     return sorted(
@@ -37,22 +37,22 @@ def told(result: Result) -> list[tuple[Any, ...]]:
 def test_what_is_kept_is_as_good(tmp_path: Path) -> None:
     cache, environ = tmp_path / "cache", environment(tmp_path / "cache")
     command = ("run", "--format", "json", "--report", "-", *CMD)
-    first = told(zombiebpf(*command, env=environ))
+    first = facts_of(zombiebpf(*command, env=environ))
     assert [each[0] for each in first] == [0, 4, 5]
     (kept,) = cache.iterdir()
     whole = kept.read_bytes()
-    assert told(in_own_mounts(NO_ROOM, *command, env=environ)) == first
+    assert facts_of(in_own_mounts(NO_ROOM, *command, env=environ)) == first
     kept.write_bytes(whole[:-1])
     refused = in_own_mounts(NO_ROOM, *command, env=environ)
     refusal(refused, 70, "temporary files cannot be written", "TMPDIR")
-    assert told(zombiebpf(*command, env=environ)) == first
+    assert facts_of(zombiebpf(*command, env=environ)) == first
     assert kept.read_bytes() == whole  # made anew, and the compiler says the same
 
 
 def test_nothing_is_kept_if_so_asked(tmp_path: Path) -> None:
     homes = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "xdg")}
     environ = {**environment(""), **homes}
-    assert told(zombiebpf("run", "--format", "json", "--report", "-", *CMD, env=environ))
+    assert facts_of(zombiebpf("run", "--format", "json", "--report", "-", *CMD, env=environ))
     assert list(tmp_path.iterdir()) == []
     refused = in_own_mounts(NO_ROOM, "run", "echo", "ran", env=environ)
     refusal(refused, 70, "temporary files cannot be written", "TMPDIR")

@@ -9,28 +9,28 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from running import PROGRAM, Result, in_own_mounts, one_line, plain, refused, zombiebpf
-from test_bad_input import NO_PRIVILEGE
+from tests.kernel.running import PROGRAM, Result, in_own_mounts, one_line, plain, refused, zombiebpf
+from tests.kernel.test_bad_input import NO_PRIVILEGE
 
 DOCTOR = [PROGRAM, "doctor", "--format", "json"]
 NEEDED = ["privileges", "kernel", "lockdown", "BTF", "bcc", "kernel symbols", "self-check"]
 FACTS = ["fork", "exec", "exit", "zombie", "reparent", "reap", "wait"]
 
 
-def document(told: Result) -> dict[str, Any]:
-    assert told.stderr == b""
-    parsed: dict[str, Any] = json.loads(told.stdout)
+def document(done: Result) -> dict[str, Any]:
+    assert done.stderr == b""
+    parsed: dict[str, Any] = json.loads(done.stdout)
     return parsed
 
 
-def failed(told: Result) -> list[str]:
-    return [check["name"] for check in document(told)["checks"] if not check["ok"]]
+def failed(done: Result) -> list[str]:
+    return [check["name"] for check in document(done)["checks"] if not check["ok"]]
 
 
 def test_all_is_there() -> None:
-    told = zombiebpf("doctor", "--format", "json")
-    assert told.returncode == 0
-    parsed = document(told)
+    done = zombiebpf("doctor", "--format", "json")
+    assert done.returncode == 0
+    parsed = document(done)
     assert parsed["ok"] is True
     assert [check["name"] for check in parsed["checks"] if check["needed"]][-1] == "self-check"
     assert set(NEEDED) <= {check["name"] for check in parsed["checks"]}
@@ -38,9 +38,9 @@ def test_all_is_there() -> None:
 
 
 def test_text() -> None:
-    told = zombiebpf("doctor")
-    assert (told.returncode, told.stderr) == (0, b"")
-    lines = told.stdout.decode().splitlines()
+    done = zombiebpf("doctor")
+    assert (done.returncode, done.stderr) == (0, b"")
+    lines = done.stdout.decode().splitlines()
     assert lines[0].startswith("     ok  privileges: uid 0")
     assert any(line.startswith("     ok  self-check: fork, exec, exit") for line in lines)
     assert not any("MISSING" in line for line in lines)
@@ -49,53 +49,53 @@ def test_text() -> None:
 
 
 def test_works_where_children_are_not_waited_for() -> None:
-    told = zombiebpf("doctor", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
-    assert told.returncode == 0
+    done = zombiebpf("doctor", preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 0
 
 
 def test_no_privilege() -> None:
-    told = plain(*NO_PRIVILEGE, *DOCTOR)
-    assert told.returncode == 77
-    assert failed(told)[0] == "privileges"
+    done = plain(*NO_PRIVILEGE, *DOCTOR)
+    assert done.returncode == 77
+    assert failed(done)[0] == "privileges"
 
 
 def test_no_btf(tmp_path: Path) -> None:
-    told = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/btf", "doctor", "--format", "json")
-    assert told.returncode == 70
-    assert "BTF" in failed(told)
+    done = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/btf", "doctor", "--format", "json")
+    assert done.returncode == 70
+    assert "BTF" in failed(done)
 
 
 def test_no_bcc() -> None:
-    told = zombiebpf("doctor", "--format", "json", env={"ZOMBIEBPF_BCC": "/nowhere"})
-    assert told.returncode == 70
-    assert failed(told) == ["bcc", "self-check"]
+    done = zombiebpf("doctor", "--format", "json", env={"ZOMBIEBPF_BCC": "/nowhere"})
+    assert done.returncode == 70
+    assert failed(done) == ["bcc", "self-check"]
 
 
 def test_refused_by_a_policy() -> None:
-    told = refused("PROG_LOAD", "EPERM", "doctor", "--format", "json")
-    assert told.returncode == 77
-    assert failed(told) == ["self-check"]
-    told = refused("RAW_TRACEPOINT_OPEN", "EINVAL", "doctor", "--format", "json")
-    assert told.returncode == 70
-    assert failed(told) == ["self-check"]
+    done = refused("PROG_LOAD", "EPERM", "doctor", "--format", "json")
+    assert done.returncode == 77
+    assert failed(done) == ["self-check"]
+    done = refused("RAW_TRACEPOINT_OPEN", "EINVAL", "doctor", "--format", "json")
+    assert done.returncode == 70
+    assert failed(done) == ["self-check"]
 
 
 def test_hidden_symbols_are_a_note(tmp_path: Path) -> None:
     empty = tmp_path / "kallsyms"
     empty.write_text("0000000000000000 T release_task\n")
-    told = in_own_mounts(f"mount --bind {empty} /proc/kallsyms", "doctor")
-    assert (told.returncode, told.stderr) == (0, b"")
-    assert b"   note  kernel symbols: " in told.stdout
-    assert b"         cure: sysctl kernel.kptr_restrict=1" in told.stdout
+    done = in_own_mounts(f"mount --bind {empty} /proc/kallsyms", "doctor")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"   note  kernel symbols: " in done.stdout
+    assert b"         fix: sysctl kernel.kptr_restrict=1" in done.stdout
 
 
 def test_nobody_reads_on() -> None:
-    told = plain("bash", "-c", shlex.join(DOCTOR) + " | true; echo ${PIPESTATUS[0]}")
-    assert (told.stdout, told.stderr) == (b"0\n", b"")
+    done = plain("bash", "-c", shlex.join(DOCTOR) + " | true; echo ${PIPESTATUS[0]}")
+    assert (done.stdout, done.stderr) == (b"0\n", b"")
 
 
 def test_no_room_for_the_output() -> None:
     with open("/dev/full", "w") as full:
-        told = zombiebpf("doctor", stdout=full)
-    assert told.returncode == 70
-    assert one_line(told) == "zombiebpf: standard output: No space left on device\n"
+        done = zombiebpf("doctor", stdout=full)
+    assert done.returncode == 70
+    assert one_line(done) == "zombiebpf: standard output: No space left on device\n"

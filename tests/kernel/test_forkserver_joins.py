@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Callable
 
 import pytest
-from conftest import Observation
+
+from tests.kernel.running import Observation
 
 WORKLOAD = """
 import json, multiprocessing, random, sys, threading, time
@@ -18,7 +19,7 @@ import json, multiprocessing, random, sys, threading, time
 def live(seconds):
     time.sleep(seconds)
 
-def work(seed, count, told):
+def work(seed, count, calls):
     chance, tid = random.Random(seed), threading.get_native_id()
     for _ in range(count):
         child = multiprocessing.Process(target=live, args=(chance.uniform(0.05, 0.2),))
@@ -26,10 +27,10 @@ def work(seed, count, told):
         for timeout in (0.02, None):
             began = time.monotonic_ns()
             child.join(timeout)
-            told.append((tid, child.pid, began, time.monotonic_ns()))
+            calls.append((tid, child.pid, began, time.monotonic_ns()))
 
 def together(count):
-    told, tid = [], threading.get_native_id()
+    calls, tid = [], threading.get_native_id()
     children = [multiprocessing.Process(target=live, args=(0.4,)) for _ in range(count)]
     for child in children:
         child.start()
@@ -37,8 +38,8 @@ def together(count):
         for child in children:
             began = time.monotonic_ns()
             child.join(timeout)
-            told.append((tid, child.pid, began, time.monotonic_ns()))
-    return told
+            calls.append((tid, child.pid, began, time.monotonic_ns()))
+    return calls
 
 if __name__ == "__main__":
     multiprocessing.set_start_method("forkserver")
@@ -68,9 +69,9 @@ def outcome(
         if (join["kind"] or "").startswith("Process.join")
     ]  # fmt: skip
     found: dict[str, Counter[str]] = {}
-    for part, told in json.loads(observed.stdout).items():
+    for part, calls in json.loads(observed.stdout).items():
         counts = found[part] = Counter()
-        for tid, pid, began, ended in told:
+        for tid, pid, began, ended in calls:
             inside = [
                 join for join in joins
                 if join["tid"] == tid and began <= join["began_ns"] and join["ended_ns"] <= ended

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import PROGRAM, Result, in_own_mounts, one_line, plain
+
+from tests.kernel.running import PROGRAM, Result, in_own_mounts, one_line, plain
 
 NOBODY = 65534
 # these three reach the clone and the report wherever they lie
@@ -34,9 +35,9 @@ def with_capabilities(held: Sequence[str], *arguments: str, user: int = NOBODY) 
     )
 
 
-def observed(told: Result, report: Path) -> None:
+def observed(done: Result, report: Path) -> None:
     """The three processes of ENDINGS were seen, whole."""
-    assert (told.returncode, told.stderr) == (0, b"")
+    assert (done.returncode, done.stderr) == (0, b"")
     document: dict[str, Any] = json.loads(report.read_text())
     assert sorted(life["exit_status"] for life in document["processes"]) == [0, 4, 5]
     assert {life["reaped_by"] for life in document["processes"]} == {"parent"}
@@ -57,16 +58,16 @@ def test_two_capabilities_do(more: Sequence[str], tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("held", [["bpf"], ["perfmon"], ["net_admin"]], ids=str)
 def test_one_of_them_does_not(held: Sequence[str], tmp_path: Path) -> None:
-    told = with_capabilities([*held, *REACH], *to(tmp_path / "report"))
-    assert told.returncode == 77
-    assert "needs root" in one_line(told)
-    assert told.stdout == b""
+    done = with_capabilities([*held, *REACH], *to(tmp_path / "report"))
+    assert done.returncode == 77
+    assert "needs root" in one_line(done)
+    assert done.stdout == b""
 
 
 def test_doctor_names_what_is_missing() -> None:
-    told = with_capabilities(["bpf", *REACH], "doctor")
-    assert told.returncode == 77
-    assert b"MISSING  privileges: uid 65534 without CAP_BPF and CAP_PERFMON" in told.stdout
+    done = with_capabilities(["bpf", *REACH], "doctor")
+    assert done.returncode == 77
+    assert b"MISSING  privileges: uid 65534 without CAP_BPF and CAP_PERFMON" in done.stdout
 
 
 @pytest.mark.parametrize("mode", [1, 2])
@@ -84,9 +85,9 @@ def test_no_tracefs(tmp_path: Path) -> None:
         "do umount -l $d; done"
     )
     observed(in_own_mounts(hide, *to(report)), report)
-    told = in_own_mounts(hide, "doctor")
-    assert told.returncode == 0
-    assert b"   note  tracefs: not mounted; raw tracepoints do not need it" in told.stdout
+    done = in_own_mounts(hide, "doctor")
+    assert done.returncode == 0
+    assert b"   note  tracefs: not mounted; raw tracepoints do not need it" in done.stdout
 
 
 def test_tracefs_elsewhere(tmp_path: Path) -> None:
@@ -96,28 +97,28 @@ def test_tracefs_elsewhere(tmp_path: Path) -> None:
         'for d in $(awk \'$3 == "tracefs" || $3 == "debugfs" {print $2}\' /proc/mounts | tac); '
         f"do umount -l $d; done; mount -t tracefs none {place}"
     )
-    told = in_own_mounts(move, "doctor")
-    assert told.returncode == 0
-    assert f"     ok  tracefs: {place}".encode() in told.stdout
+    done = in_own_mounts(move, "doctor")
+    assert done.returncode == 0
+    assert f"     ok  tracefs: {place}".encode() in done.stdout
 
 
 def test_lockdown_of_confidentiality(tmp_path: Path) -> None:
     """As the file says it; a kernel that is locked down is booted in tests/vm."""
     (tmp_path / "lockdown").write_text("none integrity [confidentiality]\n")
-    told = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "doctor")
-    assert told.returncode == 70
-    assert b"MISSING  lockdown: confidentiality" in told.stdout
-    assert b"cure: boot without lockdown=confidentiality" in told.stdout
-    told = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "run", "true")
-    assert told.returncode == 70
-    assert "locked down" in one_line(told)
+    done = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "doctor")
+    assert done.returncode == 70
+    assert b"MISSING  lockdown: confidentiality" in done.stdout
+    assert b"fix: boot without lockdown=confidentiality" in done.stdout
+    done = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "run", "true")
+    assert done.returncode == 70
+    assert "locked down" in one_line(done)
 
 
 def test_lockdown_of_integrity(tmp_path: Path) -> None:
     (tmp_path / "lockdown").write_text("none [integrity] confidentiality\n")
-    told = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "doctor")
-    assert told.returncode == 0
-    assert b"     ok  lockdown: integrity" in told.stdout
+    done = in_own_mounts(f"mount --bind {tmp_path} /sys/kernel/security", "doctor")
+    assert done.returncode == 0
+    assert b"     ok  lockdown: integrity" in done.stdout
 
 
 def sticky(tmp_path: Path) -> Path:
@@ -141,9 +142,9 @@ def test_planted_link_is_not_followed(planted: str, tmp_path: Path) -> None:
     link.symlink_to(where)
     os.chown(link, NOBODY, NOBODY, follow_symlinks=False)
     report = link / "precious" if planted == "directory" else link
-    told = plain(PROGRAM, *to(report))
-    assert told.returncode == 2
-    assert "symbolic link of another user" in one_line(told)
+    done = plain(PROGRAM, *to(report))
+    assert done.returncode == 2
+    assert "symbolic link of another user" in one_line(done)
     assert precious.read_text() == "mine\n"
     assert sorted(target.iterdir()) == [precious]
 
@@ -163,10 +164,10 @@ def test_nothing_is_left_that_others_can_write(tmp_path: Path) -> None:
     temporary.mkdir()
     before = os.umask(0)
     try:
-        told = plain(PROGRAM, *to(report), env={**os.environ, "TMPDIR": str(temporary)})
+        done = plain(PROGRAM, *to(report), env={**os.environ, "TMPDIR": str(temporary)})
     finally:
         os.umask(before)
-    observed(told, report)
+    observed(done, report)
     assert not stat.S_IMODE(report.stat().st_mode) & 0o022
     assert list(temporary.iterdir()) == []
 
@@ -181,12 +182,12 @@ def test_strings_of_the_observed_reach_no_terminal(tmp_path: Path) -> None:
     )
     for format_ in ("text", "json", "jsonl"):
         report = tmp_path / format_
-        told = plain(
+        done = plain(
             *(PROGRAM, "run", "--format", format_, "--report", str(report)),
             *("/usr/bin/python3", "-c", script),
             cwd=tmp_path,
         )
-        assert (told.returncode, told.stderr) == (0, b"")
+        assert (done.returncode, done.stderr) == (0, b"")
         text = report.read_bytes()
         assert b"\x1b" not in text
         assert b"\x07" not in text

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from running import PROGRAM, TIMEOUT_S
+from tests.kernel.running import PROGRAM, TIMEOUT_S
 
 UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
 # A thread with children execs, then its leader's number is its own; a stranger outside forks too.

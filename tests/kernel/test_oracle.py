@@ -7,13 +7,13 @@ import copy
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 
-ORACLE = Path(__file__).resolve().parent.parent / "oracle"
+from tests.kernel.running import suite
+
 SEED = "20240229"
 
 
@@ -25,16 +25,7 @@ def _root() -> None:
 
 def oracle(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The oracle's one command, with the checkout's zombiebpf."""
-    return subprocess.run(
-        [sys.executable, str(ORACLE), "--seed", SEED, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=300,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-    )
+    return suite("oracle", "--seed", SEED, *arguments, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -117,17 +108,17 @@ def unexplained(tmp_path: Path, saved: Path, change: Callable[[Document], object
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_about_one_process_is_found(lie: str, tmp_path: Path, saved: Path) -> None:
-    about, tell = LIES[lie]
-    told: list[int] = []
+    about, falsify = LIES[lie]
+    changed: list[int] = []
 
     def change(document: Document) -> None:
         # not about the first, the root: when it was made is not compared
         process = next(each for each in document["processes"][1:] if about(each))
-        told.append(process["pid"])
-        tell(process)
+        changed.append(process["pid"])
+        falsify(process)
 
     said = unexplained(tmp_path, saved, change)
-    assert f"UNEXPLAINED pid {told[0]}: " in said
+    assert f"UNEXPLAINED pid {changed[0]}: " in said
 
 
 @pytest.mark.parametrize("lie", ["one missing", "one twice", "one invented", "lost events"])

@@ -16,14 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import (
-    PROGRAM,
-    QUIET,
-    one_line,
-    plain,
-    started,
-    zombiebpf,
-)
+
+from tests.kernel.running import PROGRAM, QUIET, one_line, plain, started, zombiebpf
 
 
 @pytest.mark.parametrize(
@@ -43,8 +37,8 @@ def test_exit_status(script: str, code: int) -> None:
 
 
 def test_options_after_the_command_are_the_commands() -> None:
-    told = zombiebpf(*QUIET, "echo", "--report", "-u", "--help", "--", "-x")
-    assert told.stdout == b"--report -u --help -- -x\n"
+    done = zombiebpf(*QUIET, "echo", "--report", "-u", "--help", "--", "-x")
+    assert done.stdout == b"--report -u --help -- -x\n"
 
 
 def test_a_script_without_interpreter_line_is_the_shells(tmp_path: Path) -> None:
@@ -58,17 +52,17 @@ def test_streams_are_the_commands_own(tmp_path: Path) -> None:
     data = os.urandom(1 << 20)
     report = tmp_path / "report"
     copy = ["sh", "-c", "tee /dev/stderr"]
-    told = zombiebpf("run", "--report", str(report), *copy, input=data)
-    assert told.stdout == data
-    assert told.stderr == data
+    done = zombiebpf("run", "--report", str(report), *copy, input=data)
+    assert done.stdout == data
+    assert done.stderr == data
     assert report.read_text().startswith("zombiebpf ")
 
 
 def test_report_goes_to_stderr() -> None:
-    told = zombiebpf("run", "echo", "hello")
-    assert told.stdout == b"hello\n"
-    assert told.stderr.startswith(b"zombiebpf ")
-    assert b"lost records: 0" in told.stderr
+    done = zombiebpf("run", "echo", "hello")
+    assert done.stdout == b"hello\n"
+    assert done.stderr.startswith(b"zombiebpf ")
+    assert b"lost records: 0" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -81,9 +75,9 @@ def test_report_goes_to_stderr() -> None:
 )
 def test_pipes(pipeline: str, codes: str) -> None:
     script = pipeline.format(" ".join([PROGRAM, *QUIET])) + '; echo "${PIPESTATUS[*]}"'
-    told = plain("bash", "-c", script)
-    assert told.stdout.decode() == codes + "\n"
-    assert told.stderr == b""
+    done = plain("bash", "-c", script)
+    assert done.stdout.decode() == codes + "\n"
+    assert done.stderr == b""
 
 
 # what is asked of the process itself, by a program that changes nothing of it
@@ -181,8 +175,8 @@ def test_descriptors(tmp_path: Path) -> None:
         without = plain(*show, pass_fds=numbers, stderr=subprocess.DEVNULL)
         observed = zombiebpf(*QUIET, *show, pass_fds=numbers, stderr=subprocess.DEVNULL)
 
-    def lines(told: subprocess.CompletedProcess[bytes]) -> list[str]:
-        return re.sub(r"pipe:\[\d+\]", "pipe", told.stdout.decode()).splitlines()
+    def lines(done: subprocess.CompletedProcess[bytes]) -> list[str]:
+        return re.sub(r"pipe:\[\d+\]", "pipe", done.stdout.decode()).splitlines()
 
     assert lines(observed) == lines(without)
     assert {str(number) for number in numbers} <= {line.split()[0] for line in lines(observed)}
@@ -190,12 +184,12 @@ def test_descriptors(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_streams_stay_closed(closed: str, tmp_path: Path) -> None:
-    told, report = tmp_path / "told", tmp_path / "report"
-    show = f"exec 9>{told}; for n in 0 1 2; do [ ! -e /proc/$$/fd/$n ] || echo $n >&9; done"
+    listed, report = tmp_path / "listed", tmp_path / "report"
+    show = f"exec 9>{listed}; for n in 0 1 2; do [ ! -e /proc/$$/fd/$n ] || echo $n >&9; done"
     without = plain("sh", "-c", f"sh -c '{show}' {closed}")
-    expected = told.read_text()
+    expected = listed.read_text()
     observed = plain("sh", "-c", f"{PROGRAM} run --report {report} -- sh -c '{show}' {closed}")
-    assert told.read_text() == expected
+    assert listed.read_text() == expected
     assert len(expected.split()) == 3 - closed.count("-")
     assert report.read_text().startswith("zombiebpf ")
     for each in (without, observed):
@@ -227,7 +221,7 @@ def test_a_pipe_ends_when_the_command_lets_it_go(tmp_path: Path) -> None:
     assert process["signal"] == signal.SIGKILL
 
 
-# as whom it runs
+# the user that CMD runs as
 
 NOBODY = pwd.getpwnam("nobody")
 SUDO = {
@@ -248,37 +242,37 @@ print([os.environ[name] for name in ("HOME", "USER", "LOGNAME", "PATH")])
 """
 
 
-def whom(uid: int, gid: int, groups: list[int], sudo: list[str], home: str, name: str) -> str:
+def identity(uid: int, gid: int, groups: list[int], sudo: list[str], home: str, name: str) -> str:
     path = os.environ["PATH"]
     return f"{[(uid,) * 3, (gid,) * 3, sorted(groups)]}\n{sudo}\n{[home, name, name, path]}\n"
 
 
 def nobodys() -> str:
     groups = os.getgrouplist("nobody", NOBODY.pw_gid)
-    return whom(NOBODY.pw_uid, NOBODY.pw_gid, groups, [], NOBODY.pw_dir, "nobody")
+    return identity(NOBODY.pw_uid, NOBODY.pw_gid, groups, [], NOBODY.pw_dir, "nobody")
 
 
 def test_under_sudo_as_its_caller() -> None:
-    told = zombiebpf(*QUIET, "/usr/bin/python3", "-c", WHOM, env=SUDO)
-    assert told.stdout.decode() == nobodys()
+    done = zombiebpf(*QUIET, "/usr/bin/python3", "-c", WHOM, env=SUDO)
+    assert done.stdout.decode() == nobodys()
 
 
 @pytest.mark.parametrize("name", ["nobody", str(NOBODY.pw_uid)])
 def test_as_the_user_named(name: str) -> None:
-    told = zombiebpf(*QUIET, "-u", name, "/usr/bin/python3", "-c", WHOM)
-    assert told.stdout.decode() == nobodys()
+    done = zombiebpf(*QUIET, "-u", name, "/usr/bin/python3", "-c", WHOM)
+    assert done.stdout.decode() == nobodys()
 
 
 def test_under_sudo_as_root_if_asked() -> None:
-    told = zombiebpf(*QUIET, "-u", "root", "/usr/bin/python3", "-c", WHOM, env=SUDO)
+    done = zombiebpf(*QUIET, "-u", "root", "/usr/bin/python3", "-c", WHOM, env=SUDO)
     sudo = [name for name in SUDO if name.startswith("SUDO")]
-    assert told.stdout.decode() == whom(0, 0, os.getgroups(), sudo, "/root", "root")
+    assert done.stdout.decode() == identity(0, 0, os.getgroups(), sudo, "/root", "root")
 
 
 def test_a_program_that_only_root_may_run(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("#!/bin/sh\n")
     secret.chmod(0o700)
-    told = zombiebpf(*QUIET, str(secret), env=SUDO, cwd="/")
-    assert one_line(told) == f"zombiebpf: {secret}: Permission denied\n"
-    assert told.returncode == 126
+    done = zombiebpf(*QUIET, str(secret), env=SUDO, cwd="/")
+    assert one_line(done) == f"zombiebpf: {secret}: Permission denied\n"
+    assert done.returncode == 126

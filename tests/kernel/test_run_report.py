@@ -9,11 +9,8 @@ import pwd
 from pathlib import Path
 
 import pytest
-from running import (
-    in_own_mounts,
-    started,
-    zombiebpf,
-)
+
+from tests.kernel.running import in_own_mounts, started, zombiebpf
 
 NOBODY = pwd.getpwnam("nobody")
 
@@ -42,16 +39,16 @@ def test_new_report_obeys_the_umask(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["-", "/dev/stdout", "/proc/self/fd/1"])
 def test_report_after_the_commands_output(name: str, tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as out:
-        told = zombiebpf("run", "--report", name, "echo", "hello", stdout=out)
-    assert told.stderr == b""
+        done = zombiebpf("run", "--report", name, "echo", "hello", stdout=out)
+    assert done.stderr == b""
     assert (tmp_path / "out").read_text().startswith("hello\nzombiebpf ")
 
 
 def test_report_to_an_inherited_descriptor(tmp_path: Path) -> None:
     with open(tmp_path / "out", "w") as out:
         number = out.fileno()
-        told = zombiebpf("run", "--report", f"/dev/fd/{number}", "true", pass_fds=[number])
-    assert (told.returncode, told.stderr) == (0, b"")
+        done = zombiebpf("run", "--report", f"/dev/fd/{number}", "true", pass_fds=[number])
+    assert (done.returncode, done.stderr) == (0, b"")
     assert (tmp_path / "out").read_text().startswith("zombiebpf ")
 
 
@@ -78,19 +75,19 @@ def test_report_to_a_stderr_that_does_not_block() -> None:
 def test_nobody_reads_the_report() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    told = zombiebpf("run", "sh", "-c", "exit 3", stderr=writing)
+    done = zombiebpf("run", "sh", "-c", "exit 3", stderr=writing)
     os.close(writing)
-    assert told.returncode == 3
+    assert done.returncode == 3
 
 
 def test_report_file_that_is_mounted_by_itself(tmp_path: Path) -> None:
     """As `docker run -v /host/report:/report` does: it cannot be replaced, only written."""
     report = tmp_path / "report"
     report.write_text("old" * 10000)
-    told = in_own_mounts(
+    done = in_own_mounts(
         f"mount --bind {report} {report}", "run", "--report", str(report), "sh", "-c", "exit 3"
     )
-    assert (told.returncode, told.stderr) == (3, b"")
+    assert (done.returncode, done.stderr) == (3, b"")
     assert report.read_text().startswith("zombiebpf ")
     assert report.read_text().endswith("lost records: 0\n")
     assert list(tmp_path.iterdir()) == [report]
@@ -99,10 +96,10 @@ def test_report_file_that_is_mounted_by_itself(tmp_path: Path) -> None:
 def test_no_room_for_the_report(tmp_path: Path) -> None:
     target = f"{tmp_path}/report"
     full = f"mount -t tmpfs -o size=4k none {tmp_path}; echo old >{target}"
-    told = in_own_mounts(full, "run", "--report", target, "sh", "-c", f"cat {target}; exit 3")
-    assert told.stdout == b"old\n"
-    assert told.returncode == 70
-    report, _, last = told.stderr.decode().rstrip("\n").rpartition("\n")
+    done = in_own_mounts(full, "run", "--report", target, "sh", "-c", f"cat {target}; exit 3")
+    assert done.stdout == b"old\n"
+    assert done.returncode == 70
+    report, _, last = done.stderr.decode().rstrip("\n").rpartition("\n")
     assert report.startswith("zombiebpf ")
     assert report.rstrip().endswith("lost records: 0")
     assert last == (
@@ -113,8 +110,8 @@ def test_no_room_for_the_report(tmp_path: Path) -> None:
 
 def test_no_room_anywhere() -> None:
     with open("/dev/full", "w") as full:
-        told = zombiebpf("run", "--report", "/dev/full", "sh", "-c", "exit 3", stderr=full)
-    assert told.returncode == 70
+        done = zombiebpf("run", "--report", "/dev/full", "sh", "-c", "exit 3", stderr=full)
+    assert done.returncode == 70
 
 
 @pytest.mark.parametrize(("owner", "given"), [(NOBODY.pw_uid, NOBODY.pw_uid), (1, 0)])

@@ -12,14 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from attaching import state_of
-from running import (
-    QUIET,
-    Terminal,
-    started,
-    wait_until,
-    zombiebpf,
-)
+
+from tests.kernel.attaching import state_of
+from tests.kernel.running import QUIET, Terminal, started, wait_until, zombiebpf
 
 # Says which signals come, to the first SIGUSR1. It blocks them, so that none is missed.
 PATIENT = """
@@ -89,13 +84,13 @@ def test_a_signal_of_the_commands_own_is_not_passed_on(sender: str) -> None:
     count = 'n=0; trap "n=\\$((n+1))" TERM; ' + f"{sender}; "
     script = count + "sh -c 'trap : TERM; sleep 0.2'; exit $n"
     expected = 0 if "PPID" in sender else 1
-    told = zombiebpf(*QUIET, "sh", "-c", script, start_new_session=True)
-    assert told.returncode == expected
+    done = zombiebpf(*QUIET, "sh", "-c", script, start_new_session=True)
+    assert done.returncode == expected
 
 
 def test_an_alarm_set_before_is_the_commands() -> None:
-    told = zombiebpf(*QUIET, "sleep", "1000", preexec_fn=lambda: signal.alarm(8))
-    assert told.returncode in (142, -signal.SIGALRM)  # the latter: on a very slow machine
+    done = zombiebpf(*QUIET, "sleep", "1000", preexec_fn=lambda: signal.alarm(8))
+    assert done.returncode in (142, -signal.SIGALRM)  # the latter: on a very slow machine
 
 
 def compilers(pid: int) -> list[int]:
@@ -242,10 +237,10 @@ def test_linger_ends_with_its_time(linger: str, tmp_path: Path) -> None:
     report = tmp_path / "report"
     orphan = "sleep 1000 >/dev/null 2>&1 & echo $!; exit 9"
     options = ("--linger", linger, "--format", "json", "--report", str(report))
-    told = zombiebpf("run", *options, "sh", "-c", orphan)
-    os.kill(int(told.stdout), signal.SIGKILL)
-    assert told.returncode == 9
+    done = zombiebpf("run", *options, "sh", "-c", orphan)
+    os.kill(int(done.stdout), signal.SIGKILL)
+    assert done.returncode == 9
     document = json.loads(report.read_text())
     states = {each["pid"]: each["state"] for each in document["processes"]}
-    assert states[int(told.stdout)] == "running"
+    assert states[int(done.stdout)] == "running"
     assert sorted(states.values()) == ["reaped", "running"]

@@ -104,9 +104,9 @@ def test_a_claim_that_is_false_turns_the_verdict(tmp_path: Path) -> None:
     for name in ("sample.yaml", "sample.py"):
         shutil.copy(SAMPLES / name, tmp_path)
     workload = (SAMPLES / "sample.py").read_text(encoding="utf-8")
-    told = 'story.started(p, "child")\n'
-    assert told in workload
-    joining = workload.replace(told, told + "    story.join(p)\n")
+    mark = 'story.started(p, "child")\n'
+    assert mark in workload
+    joining = workload.replace(mark, mark + "    story.join(p)\n")
     (tmp_path / "sample.py").write_text(joining, encoding="utf-8")
     done = run("sample", directory=tmp_path)
     assert done.code == 1
@@ -186,13 +186,13 @@ def test_text_and_saved_reports(mine: Path, tmp_path: Path) -> None:
 
 def test_ctrl_c_ends_with_the_report_of_what_ran(mine: Path) -> None:
     """The second run is interrupted while it runs: nothing of it is left, nor reported."""
-    told = mine / "told"
+    pid_file = mine / "pid_file"
     (mine / "mine.yaml").write_text(YAML.replace("child: 0.3", "child: 0.3, n: 0"))
     (mine / "mine.py").write_text(
         WORKLOAD.replace("child=0.3", "child=0.3, n=0")
-        + f"import os\nif os.path.exists({str(told)!r}):\n"
-        + f"    open({str(told)!r}, 'a').write(str(os.getpid()))\n    story.live(600)\n"
-        + f"open({str(told)!r}, 'w').close()\n",
+        + f"import os\nif os.path.exists({str(pid_file)!r}):\n"
+        + f"    open({str(pid_file)!r}, 'a').write(str(os.getpid()))\n    story.live(600)\n"
+        + f"open({str(pid_file)!r}, 'w').close()\n",
         encoding="utf-8",
     )
     process = subprocess.Popen(
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_with_the_report_of_what_ran(mine: Path) -> None:
     )
     try:
         deadline = time.monotonic() + TIMEOUT_S
-        while not (told.exists() and told.stat().st_size) and time.monotonic() < deadline:
+        while not (pid_file.exists() and pid_file.stat().st_size) and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         stdout, stderr = process.communicate(timeout=TIMEOUT_S)
@@ -215,7 +215,7 @@ def test_ctrl_c_ends_with_the_report_of_what_ran(mine: Path) -> None:
     assert (document["planned"], document["interrupted"]) == (3, True)
     assert [each["verdict"] for each in document["runs"]] == ["held"]
     with pytest.raises(ProcessLookupError):
-        os.kill(int(told.read_text()), 0)
+        os.kill(int(pid_file.read_text()), 0)
 
 
 @pytest.fixture
@@ -228,10 +228,10 @@ def public() -> Iterator[Path]:
 
 def test_another_user_can_tell_but_not_plant(public: Path) -> None:
     """As under sudo: the workload is the user's, and the directory of its marks is not."""
-    keeper = ROOT / "zombiebpf" / "scenario" / "keeper.py"
-    reach = ["setpriv", "--reuid", "nobody", "--clear-groups", "test", "-r", str(keeper)]
+    reaper = ROOT / "zombiebpf" / "scenario" / "workload_reaper.py"
+    reach = ["setpriv", "--reuid", "nobody", "--clear-groups", "test", "-r", str(reaper)]
     if subprocess.run(reach, check=False).returncode != 0:
-        pytest.skip(f"nobody cannot read {keeper}: the clone lies in a private directory")
+        pytest.skip(f"nobody cannot read {reaper}: the clone lies in a private directory")
     (public / "mine.yaml").write_text(
         YAML[: YAML.index("expect")]
         + "expect:\n  - fact: {name: uid, equals: 65534}\n"

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import PROGRAM
+
+from tests.kernel.running import PROGRAM
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 MUTATIONS: dict[str, Any] = yaml.safe_load(
@@ -53,15 +54,15 @@ def chosen(request: pytest.FixtureRequest, test: str) -> list[str]:
     """The scenarios that the selected tests of that name are about."""
     return sorted(
         {
-            item.callspec.params["name"]
+            str(item.callspec.params["name"])
             for item in request.session.items
             if isinstance(item, pytest.Function) and item.originalname == test
         }
     )
 
 
-def told(each: dict[str, Any]) -> str:
-    """A run in a few lines, for whoever reads a failure."""
+def described(each: dict[str, Any]) -> str:
+    """Return a run in a few lines, to be read after a failure."""
     lines = [f"{each['scenario']} ({each['start_method']}): {each['verdict']} {each['why'] or ''}"]
     lines += [
         f"  {outcome['held']}: {outcome['expected']}: {outcome['shown']}"
@@ -100,7 +101,7 @@ def test_the_scenario_holds(name: str, delivered: tuple[int, Runs]) -> None:
     runs = [each for each in delivered[1][name] if each["verdict"] != "skipped"]
     assert runs
     assert all(each["outcomes"] for each in runs)
-    assert all(each["verdict"] == "held" for each in runs), "\n".join(map(told, runs))
+    assert all(each["verdict"] == "held" for each in runs), "\n".join(map(described, runs))
     assert all(each["observation"]["meta"]["lost_events"] == 0 for each in runs)
 
 
@@ -108,15 +109,17 @@ def test_the_scenario_holds(name: str, delivered: tuple[int, Runs]) -> None:
 def test_joins_are_seen_as_they_were_marked(name: str, delivered: tuple[int, Runs]) -> None:
     """From outside, without any mark: the same joins, children, time-outs and results."""
     for each in delivered[1][name]:
-        assert each["joins_disagree"] == [], told(each)
+        assert each["joins_disagree"] == [], described(each)
 
 
 def test_there_were_joins_to_compare(delivered: tuple[int, Runs]) -> None:
     marked = [
         join for runs in delivered[1].values() for run in runs for join in run["marked_joins"]
     ]
-    told = {join["returned"] for join in marked}
-    assert len(delivered[1]) < len(NAMES) or (len(marked) > 40 and {"reaped", "timeout"} <= told)
+    returned = {join["returned"] for join in marked}
+    assert len(delivered[1]) < len(NAMES) or (
+        len(marked) > 40 and {"reaped", "timeout"} <= returned
+    )
 
 
 def test_they_all_held(delivered: tuple[int, Runs]) -> None:
@@ -128,6 +131,6 @@ def test_the_mutation_does_not_hold(name: str, mutated: tuple[int, Runs]) -> Non
     code, runs = mutated
     assert code == 1
     (each,) = runs[name]
-    assert each["verdict"] == "not held", told(each)
+    assert each["verdict"] == "not held", described(each)
     broken = {outcome["kind"] for outcome in each["outcomes"] if outcome["held"] is False}
-    assert set(MUTATIONS[name]["breaks"]) <= broken, told(each)
+    assert set(MUTATIONS[name]["breaks"]) <= broken, described(each)

@@ -10,24 +10,25 @@ from typing import Optional
 
 import pytest
 
+from zombiebpf.bpf.btf import Btf, Field
+from zombiebpf.bpf.functions import ATTACH_KINDS
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import layout, machine, selfcheck
-from zombiebpf.kernel.btf import Btf, Field
-from zombiebpf.kernel.functions import WAYS
-from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel import layout, machine
 from zombiebpf.kernel.variants import FUNCTIONS
+from zombiebpf.observe import selfcheck
+from zombiebpf.observe.selfcheck import start_observer
 
 # bcc 0.26 warns of each str that is given for bytes
 pytestmark = pytest.mark.filterwarnings("ignore:not a bytes object:DeprecationWarning")
 
 PR_GET_CHILD_SUBREAPER = 37
 
-# Field -> how far it is moved, in bytes. 8 as a rule; 64 where the neighbour 8 bytes on
-# has the same value in a plain process, so that nothing told would be wrong: the words
+# Field -> how far it is moved, in bytes. Usually 8; 64 where the neighbour 8 bytes on
+# has the same value in a plain process, so that nothing reported would be wrong: the words
 # behind real_parent, children.next, mm, arg_end and filename are parent, children.prev,
 # active_mm, env_start and interp.
 # task_struct.exit_code and signal_struct.flags are not among them: from Linux 6.0 on every
-# status comes from group_exit_code, so a wrong place of these two tells nothing wrong.
+# status comes from group_exit_code, so a wrong offset of these two changes no report.
 MOVES = {
     "task_struct.pid": 8,
     "task_struct.tgid": 8,
@@ -82,13 +83,12 @@ def test_a_wrong_layout_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -
         return made
 
     monkeypatch.setattr(layout, "from_btf", wrong)
-    monkeypatch.setattr(selfcheck, "_PATIENCE_S", 0.5)  # what does not come by then never does
-    observer = Observer()
-    with pytest.raises(ZombiebpfError) as raised, observer:
-        pass
+    monkeypatch.setattr(selfcheck, "_TIMEOUT_S", 0.5)  # what does not come by then never does
+    with pytest.raises(ZombiebpfError) as raised:
+        start_observer()
     assert used == [True]
     assert "\n" not in str(raised.value)
-    assert raised.value.cure
+    assert raised.value.fix
 
 
 @pytest.mark.parametrize(
@@ -102,43 +102,43 @@ def test_a_wrong_layout_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -
     ids=lambda forced: " ".join(f"{fact}={name}" for fact, name in forced.items()) or "best",
 )
 def test_each_hook_proves_itself(forced: Mapping[str, str]) -> None:
-    with Observer(forced) as observer:
-        chosen = observer.choices_names()
+    with start_observer(forced) as observer:
+        chosen = observer.hook_names()
         assert {fact: chosen[fact] for fact in forced} == forced
         assert set(observer.lost().values()) == {0}
         assert observer.read() == []  # the trial's own events are not the user's
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ATTACH_KINDS)
 @pytest.mark.parametrize("silent", ["proc_exit_connector", "signal_generate"])
-def test_functions_prove_themselves(way: str, silent: str) -> None:
+def test_functions_prove_themselves(kind: str, silent: str) -> None:
     """Or it is said that this kernel does not let them be hooked so."""
-    forced = {"reap": f"release_task:{way}", "zombie": f"{silent}:{way}"}
+    forced = {"reap": f"release_task:{kind}", "zombie": f"{silent}:{kind}"}
     if silent == "signal_generate":
         forced.update(zombie=silent, reparent=silent)
-    if _can(way, "release_task", "proc_exit_connector"):
-        with Observer(forced) as observer:
-            assert observer.hooks["reap"] == f"{way} release_task"
+    if _can(kind, "release_task", "proc_exit_connector"):
+        with start_observer(forced) as observer:
+            assert observer.hooks["reap"] == f"{kind} release_task"
             assert set(observer.lost().values()) == {0}
         return
-    with pytest.raises(ZombiebpfError, match=f"no {way} of"), Observer(forced):
-        pass
+    with pytest.raises(ZombiebpfError, match=f"no {kind} of"):
+        start_observer(forced)
 
 
 def test_all_that_a_task_tells_of_itself_by_kprobes() -> None:
     forced = dict.fromkeys(("fork", "exec", "exit", "wait", "reap"), "kprobe")
     if _can("kprobe", *(name for name in FUNCTIONS if name != "kill_orphaned_pgrp")):
-        with Observer(forced) as observer:
-            assert {observer.choices[fact].way for fact in forced} == {"kprobe"}
+        with start_observer(forced) as observer:
+            assert {observer.choices[fact].attach_kind for fact in forced} == {"kprobe"}
             assert set(observer.lost().values()) == {0}
         return
-    with pytest.raises(ZombiebpfError, match="no kprobe of"), Observer(forced):
-        pass
+    with pytest.raises(ZombiebpfError, match="no kprobe of"):
+        start_observer(forced)
 
 
-def _can(way: str, *functions: str) -> bool:
+def _can(kind: str, *functions: str) -> bool:
     kernel = machine.ask_kernel(machine.read_btf().btf)
-    return not any(kernel.refusal(way, function) for function in functions)
+    return not any(kernel.refusal(kind, function) for function in functions)
 
 
 def kept() -> tuple[object, ...]:
@@ -155,9 +155,9 @@ def kept() -> tuple[object, ...]:
 
 
 def test_nothing_of_it_stays() -> None:
-    with Observer():
+    with start_observer():
         pass  # what bcc opens once and for all is open now
     before = kept()
-    with Observer():
+    with start_observer():
         pass
     assert kept() == before

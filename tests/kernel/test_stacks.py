@@ -1,25 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Python stacks as captured against what `traceback` told on the same line.
-
-For each Python that is installed here: `python -m tests.stacks` in pieces.
-"""
+"""Captured Python stacks compared with those of `traceback`, for each Python installed here."""
 
 from __future__ import annotations
 
 import os
 import re
 import subprocess
-import sys
-from pathlib import Path
 from typing import Optional
 
 import pytest
 
-STACKS = Path(__file__).resolve().parents[1] / "stacks"
-sys.path.insert(0, str(STACKS))
-
-import compare as stacks_compare  # noqa: E402
-import pythons  # noqa: E402
+from tests.kernel.running import suite
+from tests.stacks import compare, pythons
 
 DEADLINE_S = 400
 FOUND = [each for each in pythons.installed() if each.unfit is None]
@@ -33,16 +25,7 @@ def _root() -> None:
 
 def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
     """The verification program, with the checkout's zombiebpf."""
-    return subprocess.run(
-        [sys.executable, str(STACKS), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=DEADLINE_S,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False,
-    )
+    return suite("stacks", *arguments, timeout=DEADLINE_S)
 
 
 def test_a_python_is_found() -> None:
@@ -96,7 +79,7 @@ def test_the_comparison_can_say_no(
     record = {"kind": "fork", "child": 7, "ns": 2, "label": "", "flags": flags, "stack": TRUTH}
     process = {"pid": 7, "fork_ns": 1, "unseen": {}}
     process.update(fork_stack=stack, fork_stack_problem=problem)
-    (verdict,) = stacks_compare.compare([record], [process])
+    (verdict,) = compare.compare([record], [process])
     assert (verdict.difference is None) is right
 
 
@@ -104,7 +87,7 @@ def test_more_frames_than_captured_must_be_marked() -> None:
     truth = [["f", None, "a.py", 3]] * 70
     record = {"kind": "fork", "child": 7, "ns": 2, "label": "", "flags": ["deep"], "stack": truth}
     process = {"pid": 7, "fork_ns": 1, "unseen": {}, "fork_stack_problem": None}
-    process["fork_stack"] = [frame("f")] * stacks_compare.LIMIT
-    assert stacks_compare.compare([record], [process])[0].difference is not None
+    process["fork_stack"] = [frame("f")] * compare.LIMIT
+    assert compare.compare([record], [process])[0].difference is not None
     process["fork_stack_problem"] = "cut"
-    assert stacks_compare.compare([record], [process])[0].difference is None
+    assert compare.compare([record], [process])[0].difference is None

@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from zombiebpf import wire
-from zombiebpf.events import ExistingFlags, ReapFlags, StackKind, StackProblem, ZombieHook
-from zombiebpf.kernel.headers import write_stubs
-from zombiebpf.kernel.locate import import_bcc
+from zombiebpf.bpf.headers import write_stubs
+from zombiebpf.bpf.locate_bcc import import_bcc
+from zombiebpf.kernel import wire
 from zombiebpf.kernel.program import probes_directory
+from zombiebpf.model.events import (
+    ReapFlags,
+    ReparentFlags,
+    SnapshotFlags,
+    StackKind,
+    StackProblem,
+    ZombieHook,
+)
 from zombiebpf.python import offsets, stacks
 
 NAMES = {
@@ -29,7 +36,7 @@ NAMES = {
     wire.FREED: "freed",
     wire.STACK: "stack",
     wire.BLOCK: "block",
-    wire.EXISTING: "existing",
+    wire.SNAPSHOT: "snapshot",
 }
 HEAD = ("ns", "start_ns", "pid")
 
@@ -129,13 +136,13 @@ def test_each_member_lies_where_it_is_read(capfd: pytest.CaptureFixture[str]) ->
 
 def test_flags_and_causes(capfd: pytest.CaptureFixture[str]) -> None:
     assertions = assertion(f"ZB_LOST_CAUSES == {len(wire.LOST_CAUSES)}")
-    for name in ("REPARENT_INIT", "REPARENT_RESOLVED", "REPARENT_EXACT"):
-        assertions += assertion(f"ZB_{name} == {getattr(wire, name)}")
+    for adoption in ReparentFlags:
+        assertions += assertion(f"ZB_REPARENT_{adoption.name} == {adoption.value}")
     for flag in ReapFlags:
         assertions += assertion(f"ZB_REAP_{flag.name} == {flag.value}")
-    for existing in ExistingFlags:
-        assertions += assertion(f"ZB_EXISTING_{existing.name} == {existing.value}")
-    assertions += assertion(f"ZB_ZOMBIE_LATE == {ZombieHook.SCHED_SWITCH.value}")
+    for snapshot in SnapshotFlags:
+        assertions += assertion(f"ZB_SNAPSHOT_{snapshot.name} == {snapshot.value}")
+    assertions += assertion(f"ZB_ZOMBIE_LATE == {ZombieHook.LATE.value}")
     for kind in StackKind:
         assertions += assertion(f"ZB_OF_{kind.name} == {kind.value}")
     for problem in StackProblem:
@@ -159,8 +166,6 @@ def test_an_interpreters_offsets_lie_where_they_are_written(
     for index, name in enumerate(offsets.Offsets._fields):
         assertions += about(name, 2 * index, "H", "py_layout")
     assert errors_of(assertions, capfd) == ""
-    sample = offsets.Offsets(*range(len(in_c)))
-    assert len(sample.pack()) == 2 * len(in_c)
 
 
 PY_HEADS = {
@@ -197,10 +202,10 @@ def test_what_follows_the_heads_of_stacks(capfd: pytest.CaptureFixture[str]) -> 
     assertions += about("file", at, f"{stacks.FILE_BYTES}s", "zb_py_code")
     at += stacks.FILE_BYTES
     assertions += assertion(f"__builtin_offsetof(struct zb_py_code, table) == {at}")
-    assertions += assertion(f"ZB_PY_FRAMES == {stacks.MOST_FRAMES}")
+    assertions += assertion(f"ZB_PY_FRAMES == {stacks.MAX_FRAMES}")
     assertions += assertion(f"ZB_PY_STACK == {stacks.STACK}")
     assertions += assertion(f"ZB_PY_CODE == {stacks.CODE}")
-    # a fork's selves come in two records, of which the second tells the rest
+    # a fork's selves come in two records, of which the second has the rest
     assertions += assertion("ZB_PY_SELVES == 2 * ZB_STACK_SELVES")
     # masks of the walk: frames[depth & (ZB_PY_FRAMES - 1)], the table's sent bytes
     assertions += assertion("(ZB_PY_FRAMES & (ZB_PY_FRAMES - 1)) == 0")

@@ -19,11 +19,12 @@ from typing import Any, Callable
 
 import jsonschema
 import pytest
-from conftest import Observation, Observing
-from zoo.keeper import compare, raw
+from harness import compare, raw
+
+from tests.kernel.running import Observation, Observing
 
 ZOO = Path(__file__).parent / "zoo"
-TOUR = ZOO / "keeper" / "tour.py"
+RUN_CASES = ZOO / "harness" / "run_cases.py"
 SCHEMA = Path(__file__).parents[2] / "docs" / "zombiebpf-1.schema.json"
 ALONE = {"left_running", "left_zombie", "orphan_ends_later", "orphans_and_forks"}
 CASES = sorted({path.stem for path in ZOO.glob("*.py")} - ALONE)
@@ -31,45 +32,45 @@ DEADLINE_S = 20.0
 Facts = compare.Facts
 
 
-class Tour:
+class ZooRun:
     """One observed run of workloads, and what they know themselves."""
 
     def __init__(self, observed: Observation) -> None:
         if observed.returncode != 0:
-            pytest.fail(f"the tour ended with {observed.returncode}:\n{observed.stderr}")
+            pytest.fail(f"the run ended with {observed.returncode}:\n{observed.stderr}")
         self.document = observed.document
         self.processes: list[Facts] = observed.document["processes"]
-        told = json.loads(observed.stdout)
-        self.main: int = told["main"]
-        self.firsts: dict[str, Facts] = {each["role"]: each for each in told["lives"]}
-        self.cases: dict[str, Facts] = told["cases"]
+        stated = json.loads(observed.stdout)
+        self.main: int = stated["main"]
+        self.firsts: dict[str, Facts] = {each["role"]: each for each in stated["lives"]}
+        self.cases: dict[str, Facts] = stated["cases"]
 
     def lives(self, case: str) -> list[Facts]:
-        """What the workload knows of its processes, and the tour of its first one."""
+        """What the workload knows of its processes, and the runner of its first one."""
         truth = self.cases[case]["truth"] or {}
         return [self.firsts[case], *truth.get("lives", [])]
 
 
 @pytest.fixture(scope="session")
-def tour(request: pytest.FixtureRequest, observation: Callable[..., Observation]) -> Tour:
+def run(request: pytest.FixtureRequest, observation: Callable[..., Observation]) -> ZooRun:
     chosen = [
         item.callspec.params["case"]
         for item in request.session.items
         if isinstance(item, pytest.Function) and hasattr(item, "callspec")
         if "case" in item.callspec.params
     ]
-    return Tour(observation(sys.executable, str(TOUR), *(chosen or ["plain"])))
+    return ZooRun(observation(sys.executable, str(RUN_CASES), *(chosen or ["plain"])))
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_case(case: str, tour: Tour) -> None:
-    told = tour.cases[case]
-    assert not told["error"], told["error"]
-    if "unsupported" in told["truth"]:
-        skip_or_fail(case, told["truth"]["unsupported"])
+def test_case(case: str, run: ZooRun) -> None:
+    stated = run.cases[case]
+    assert not stated["error"], stated["error"]
+    if "unsupported" in stated["truth"]:
+        skip_or_fail(case, stated["truth"]["unsupported"])
     differences = []
-    for life in tour.lives(case):
-        found = compare.find(life, tour.processes)
+    for life in run.lives(case):
+        found = compare.find(life, run.processes)
         if len(found) == 1:
             differences += compare.of_life(life, found[0])
         else:
@@ -84,19 +85,19 @@ def skip_or_fail(case: str, reason: str) -> None:
     pytest.fail(f"{case} must work on this kernel: {reason}")
 
 
-def test_every_life_once_and_no_other(tour: Tour) -> None:
-    seen = sorted(process["pid"] for process in tour.processes)
-    known = [life["pid"] for case in tour.cases for life in tour.lives(case)]
-    assert seen == sorted([tour.main, *known])
-    names = {(process["pid"], process["start_ns"]) for process in tour.processes}
-    assert len(names) == len(tour.processes)
+def test_every_life_once_and_no_other(run: ZooRun) -> None:
+    seen = sorted(process["pid"] for process in run.processes)
+    known = [life["pid"] for case in run.cases for life in run.lives(case)]
+    assert seen == sorted([run.main, *known])
+    names = {(process["pid"], process["start_ns"]) for process in run.processes}
+    assert len(names) == len(run.processes)
 
 
-def test_nothing_was_lost_and_all_is_within_the_observation(tour: Tour) -> None:
-    meta = tour.document["meta"]
+def test_nothing_was_lost_and_all_is_within_the_observation(run: ZooRun) -> None:
+    meta = run.document["meta"]
     assert meta["lost_events"] == 0
     assert meta["complete"] is True
-    for process in tour.processes:
+    for process in run.processes:
         stamps = [process["fork_ns"], *(each["ns"] for each in process["exec"])]
         stamps.append(process["exit_ns"])
         if process["zombie_exact"]:
@@ -108,11 +109,11 @@ def test_nothing_was_lost_and_all_is_within_the_observation(tour: Tour) -> None:
         assert stamps[-1] <= meta["ended_ns"], process
 
 
-def test_the_command_itself(tour: Tour) -> None:
-    (process,) = [each for each in tour.processes if each["pid"] == tour.main]
+def test_the_command_itself(run: ZooRun) -> None:
+    (process,) = [each for each in run.processes if each["pid"] == run.main]
     assert [each["filename"] for each in process["exec"]] == [sys.executable]
-    assert process["argv"] == tour.document["meta"]["command"]
-    assert process["argv"][:2] == [sys.executable, str(TOUR)]
+    assert process["argv"] == run.document["meta"]["command"]
+    assert process["argv"][:2] == [sys.executable, str(RUN_CASES)]
     assert (process["state"], process["exit_status"], process["reaped_by"]) == (
         "reaped",
         0,
@@ -123,9 +124,9 @@ def test_the_command_itself(tour: Tour) -> None:
     assert process["unseen"] == {}
 
 
-def test_document_fits_the_schema(tour: Tour) -> None:
+def test_document_fits_the_schema(run: ZooRun) -> None:
     with open(SCHEMA, encoding="utf-8") as schema:
-        jsonschema.validate(tour.document, json.load(schema))
+        jsonschema.validate(run.document, json.load(schema))
 
 
 @pytest.fixture
@@ -136,9 +137,9 @@ def adopting() -> Iterator[int]:
     raw.prctl(raw.PR_SET_CHILD_SUBREAPER, 0)
 
 
-def own_life(told: Facts, role: str, document: dict[str, Any]) -> tuple[Facts, Facts]:
+def own_life(stated: Facts, role: str, document: dict[str, Any]) -> tuple[Facts, Facts]:
     """What is known of `role`, and what was seen of it."""
-    (truth,) = [life for life in told["lives"] if life["role"] == role]
+    (truth,) = [life for life in stated["lives"] if life["role"] == role]
     (process,) = compare.find(truth, document["processes"])
     return truth, process
 
@@ -147,8 +148,8 @@ def command(name: str) -> tuple[str, str]:
     return sys.executable, str(ZOO / f"{name}.py")
 
 
-def adoption(told: Facts, adopter: int, while_zombie: bool) -> Facts:
-    change = {"from": told["main"], "to": adopter, "kind": "subreaper"}
+def adoption(stated: Facts, adopter: int, while_zombie: bool) -> Facts:
+    change = {"from": stated["main"], "to": adopter, "kind": "subreaper"}
     return {**change, "while_zombie": while_zombie, "ns": [0, time.monotonic_ns()]}
 
 
@@ -168,20 +169,20 @@ def reap_adopted(pid: int) -> tuple[list[int], int]:
 
 def test_left_running(adopting: int, observation: Callable[..., Observation]) -> None:
     observed = observation(*command("left_running"), options=["--linger", "0"])
-    told = json.loads(observed.stdout)
-    truth, process = own_life(told, "daemon", observed.document)
+    stated = json.loads(observed.stdout)
+    truth, process = own_life(stated, "daemon", observed.document)
     os.kill(truth["pid"], signal.SIGKILL)
     reap_adopted(truth["pid"])
-    truth["reparents"] = [adoption(told, adopting, while_zombie=False)]
+    truth["reparents"] = [adoption(stated, adopting, while_zombie=False)]
     assert compare.of_life(truth, process) == []
 
 
 def test_left_zombie(adopting: int, observation: Callable[..., Observation]) -> None:
     observed = observation(*command("left_zombie"), options=["--linger", "0"])
-    told = json.loads(observed.stdout)
-    truth, process = own_life(told, "zombie", observed.document)
+    stated = json.loads(observed.stdout)
+    truth, process = own_life(stated, "zombie", observed.document)
     reap_adopted(truth["pid"])
-    truth["reparents"] = [adoption(told, adopting, while_zombie=True)]
+    truth["reparents"] = [adoption(stated, adopting, while_zombie=True)]
     assert compare.of_life(truth, process) == []
 
 
@@ -189,14 +190,14 @@ def test_left_zombie_reaped_while_lingering(
     adopting: int, start_observing: Callable[..., Observing]
 ) -> None:
     observing = start_observing(*command("left_zombie"), options=["--linger", "60"])
-    told = json.loads(observing.readline())
-    (pid,) = [life["pid"] for life in told["lives"]]
+    stated = json.loads(observing.readline())
+    (pid,) = [life["pid"] for life in stated["lives"]]
     reap, status = reap_adopted(pid)
-    truth, process = own_life(told, "zombie", observing.finish().document)
+    truth, process = own_life(stated, "zombie", observing.finish().document)
     truth.update(reap=reap, status=status, state="reaped", reaped_by="adopter")
     truth.update(reaper={"pid": adopting, "tid": adopting})
     truth.update(reap_call={"syscall": "wait4", "options": 0}, waits_timed=[])
-    truth["reparents"] = [adoption(told, adopting, while_zombie=True)]
+    truth["reparents"] = [adoption(stated, adopting, while_zombie=True)]
     truth["may_be_unseen"] = ["reap_call.stack"]
     assert process["unseen"] == {"reap_call.stack": "this Python is not followed"}  # this test
     assert compare.of_life(truth, process) == []
@@ -214,7 +215,7 @@ def is_hidden(pid: int) -> bool:
 
 
 def differences_of_orphan(truth: Facts, process: Facts, adopter: int) -> list[str]:
-    """`truth` knows who adopted it, and whether it is gone; so it was that one who reaped it."""
+    """Compare an orphan: `adopter` has reaped it if it is gone."""
     if truth["state"] == "reaped":
         truth.update(reaped_by="adopter", reaper={"pid": adopter}, waits_timed=[])
         if is_hidden(adopter):
@@ -226,14 +227,14 @@ def differences_of_orphan(truth: Facts, process: Facts, adopter: int) -> list[st
 def test_orphan_that_ends_after_the_command(observation: Callable[..., Observation]) -> None:
     observed = observation(*command("orphan_ends_later"), options=["--linger", "20"])
     high = time.monotonic_ns()
-    told = json.loads(observed.stdout)
-    truth, process = own_life(told, "daemon", observed.document)
-    # an init that does not wait leaves a zombie, and so it is to be told
+    stated = json.loads(observed.stdout)
+    truth, process = own_life(stated, "daemon", observed.document)
+    # an init that does not wait leaves a zombie, which must be reported as one
     gone = not os.path.exists(f"/proc/{truth['pid']}")
     truth.update(state="reaped" if gone else "zombie", reap=[None, high])
     truth["death"][1] = high
     assert differences_of_orphan(truth, process, truth["reparents"][0]["to"]) == []
-    truth, process = own_life(told, "middle", observed.document)
+    truth, process = own_life(stated, "middle", observed.document)
     assert compare.of_life(truth, process) == []
 
 
@@ -259,13 +260,13 @@ def forks_elsewhere() -> Iterator[None]:
 @pytest.mark.usefixtures("forks_elsewhere")
 def test_orphans_and_forks(observation: Callable[..., Observation]) -> None:
     observed = observation(*command("orphans_and_forks"), options=["--linger", "1"])
-    told = json.loads(observed.stdout)
+    stated = json.loads(observed.stdout)
     differences = []
-    for truth in told["lives"]:
+    for truth in stated["lives"]:
         (process,) = compare.find(truth, observed.document["processes"])
         if "adopter" in truth:
             differences += differences_of_orphan(truth, process, truth["adopter"])
         else:
             differences += compare.of_life(truth, process)
-    assert len(observed.document["processes"]) == 1 + len(told["lives"])
+    assert len(observed.document["processes"]) == 1 + len(stated["lives"])
     assert not differences, "\n".join([f"{len(differences)} differences", *differences[:40]])

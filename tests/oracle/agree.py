@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same processes, observed by two sets of hooks at once: do both tell the same?
+"""The same processes, observed by two sets of hooks at once: do both report the same?
 
 Verdicts must be equal. Three things one of the two may not have seen, and then says so itself: a
-zombie that no signal told of and that was claimed before the later look at it, a reap that comes
+zombie that no signal announced and that was claimed before the later look at it, a reap that comes
 late, a stack of an interpreter that it came to know later. Where both look at one call of the
 kernel, the function's hook comes before the tracepoint within it: an instant after it is wrong.
 
 Where the kernel has left out runs of a set's programs (`lossy`), that set may lack more, which is
-counted as seen by one, too; but what it tells must be the same.
+counted as seen by one, too; but what it reports must be the same.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from statistics import median
-from typing import NamedTuple, Optional
+from typing import Optional
 
-from zombiebpf.life import AdopterKind, Life, ReapedBy
-from zombiebpf.stack import Stack
+from zombiebpf.model.life import AdopterKind, Life, ReapedBy
+from zombiebpf.model.stack import Stack
 
 
-class Apart(NamedTuple):
+@dataclass(frozen=True)
+class Apart:
     """How far instants lie apart, the second set's less the first's, in microseconds."""
 
     count: int
@@ -158,7 +160,7 @@ def _adoptions(result: Agreement, one: Life, other: Life, ordered: bool) -> None
         for life in (one, other)
     )
     exact = one.zombie_exact and other.zombie_exact  # else `while_zombie` is late as well
-    told = [
+    adopters = [
         [
             (each.from_.pid, each.to.pid, each.kind, each.while_zombie if exact else None)
             for each in adoptions
@@ -168,7 +170,7 @@ def _adoptions(result: Agreement, one: Life, other: Life, ordered: bool) -> None
     if result.lossy and len(ours) != len(theirs):
         result.by_one["adopters"] += 1
         return
-    result.same("adopters", one, *told)
+    result.same("adopters", one, *adopters)
     for first, second in zip(ours, theirs):
         both = "adoption" if first.exact and second.exact else "adoption, late in one"
         result.instant(both, one, first.ns, second.ns, ordered)
@@ -190,8 +192,8 @@ def _reap(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
     result.same("reaped by", one, one.reaped_by, other.reaped_by)
     result.same("reaper", one, one.reaper, other.reaper)
     calls = [each.reap_call for each in (one, other)]
-    told = [call and (call.syscall, call.options) for call in calls]
-    result.same("reap call", one, *told)
+    reaps = [call and (call.syscall, call.options) for call in calls]
+    result.same("reap call", one, *reaps)
     stacks = [call.stack if call is not None else None for call in calls]
     if None not in stacks:
         result.same("reap stack", one, *map(_places, stacks))
@@ -200,7 +202,7 @@ def _reap(result: Agreement, one: Life, other: Life, ordered: bool) -> None:
     by_kernel = one.reaped_by is ReapedBy.KERNEL
     fact = "reap by the kernel" if by_kernel else "reap"
     late = not (one.reap_exact and other.reap_exact)
-    if late:  # a leader that was released with its last thread, told when that call was over
+    if late:  # a leader that was released with its last thread, reported after that call
         result.same("late reap by the kernel", one, by_kernel, True)
         fact = "reap with a thread"
     result.instant(fact, one, one.reap_ns, other.reap_ns, ordered and not late)

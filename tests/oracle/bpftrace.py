@@ -9,8 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
 # wait_task_zombie() chooses between the same two codes; 4 is SIGNAL_GROUP_EXIT.
 SCRIPT = """
@@ -42,8 +41,8 @@ tracepoint:syscalls:sys_exit_wait4
 
 def _with_btf() -> list[str]:
     """The option by which old ones read the kernel's types though the script has tracepoints."""
-    told = subprocess.run(["bpftrace", "--help"], capture_output=True, text=True, check=False)
-    return ["-b"] if re.search(r"^ +-b .*BTF", told.stdout + told.stderr, re.MULTILINE) else []
+    done = subprocess.run(["bpftrace", "--help"], capture_output=True, text=True, check=False)
+    return ["-b"] if re.search(r"^ +-b .*BTF", done.stdout + done.stderr, re.MULTILINE) else []
 
 
 class Death(NamedTuple):
@@ -93,12 +92,7 @@ class Watch:
             time.sleep(0.05)
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
         self._directory.cleanup()
 

@@ -20,9 +20,9 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any, Optional, Protocol
 
-from bpftrace import Death
-from ftrace import Brackets
-from lives import INIT, Life
+from tests.oracle.bpftrace import Death
+from tests.oracle.ftrace import Brackets
+from tests.oracle.ftrace_lives import INIT, Life
 
 TOLERANCE_NS = 50_000
 SAME_FORK_NS = 1_000_000_000  # a PID is not used again so soon
@@ -182,14 +182,6 @@ def _pairs(
     return pairs
 
 
-def _find(lives: dict[int, list[Life]], pid: int, ns: int) -> Optional[Life]:
-    """The process that had `pid` at `ns`."""
-    for life in lives.get(pid, ()):
-        if life.fork_ns <= ns and (life.reap_ns is None or ns <= life.reap_ns):
-            return life
-    return None
-
-
 def _by_pid(lives: list[Life]) -> dict[int, list[Life]]:
     found: dict[int, list[Life]] = defaultdict(list)
     for life in lives:
@@ -314,11 +306,11 @@ def _check_death(result: Comparison, life: Life, process: Process, status: Optio
         theirs_reaper = (None, None)
     result.same("reaper", life, (reaper.get("pid"), reaper.get("tid")), theirs_reaper)
     if process["reap_exact"] is False and life.autoreaped:
-        # released with its last thread by one call, told when that was over
+        # released with its last thread by one call, reported after that call
         result.same("late, not early", life, process["reap_ns"] >= life.reap_ns, True)
         return
-    since = zombie_ns if zombie_ns is not None else life.exit_ns
-    result.instant("reap", life, process["reap_ns"], life.reap_ns, since)
+    died_ns = zombie_ns if zombie_ns is not None else life.exit_ns
+    result.instant("reap", life, process["reap_ns"], life.reap_ns, died_ns)
     interval = within = None
     if zombie_ns is not None:
         interval = life.reap_ns - zombie_ns

@@ -8,13 +8,13 @@ CLOCK_MONOTONIC, the same that zombiebpf reports in.
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Optional
+from typing import NamedTuple
 
-import sighand
-from ringbuffer import Format, Missed, Value, records
+from tests.oracle import sighand
+from tests.oracle.ringbuffer import Format, Missed, Value, records
 
 _INSTANCES = Path("/sys/kernel/tracing/instances")
 _PREFIX = "zombiebpf-oracle-"
@@ -33,6 +33,12 @@ EVENTS = {  # event: filter
     "kmem/kmem_cache_free": "",
     "syscalls/sys_enter_prctl": "option == 36",  # PR_SET_CHILD_SUBREAPER
 }
+
+
+def mount_tracefs() -> None:
+    """Mount tracefs where systemd would, if it is not there: containers often lack it."""
+    if not _INSTANCES.is_dir():
+        subprocess.run(["mount", "-t", "tracefs", "tracefs", str(_INSTANCES.parent)], check=True)
 
 
 class Record(NamedTuple):
@@ -76,12 +82,7 @@ class Instance:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._remove()
 
     def _write(self, name: str, text: str) -> None:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Does zombiebpf tell the truth? Compare it with ftrace, bpftrace and strace, on random trees.
+"""Is what zombiebpf reports true? Compare it with ftrace, bpftrace and strace, on random trees.
 
-    sudo python3 tests/oracle                  # 5000 processes, three seeds, then strace
-    sudo python3 tests/oracle --seed 7 --processes 300 --no-strace
+    sudo python3 -m tests.oracle               # 5000 processes, three seeds, then strace
+    sudo python3 -m tests.oracle --seed 7 --processes 300 --no-strace
 
 Exit status: 0 when nothing is unexplained, 1 when something is, 2 when it could not run.
 """
@@ -25,16 +25,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Callable, NamedTuple
 
-import bpftrace
-import ftrace
-import strace
-from compare import Comparison, compare
-from lives import Contradiction, descendants
-from ringbuffer import Missed
-from saved import Run, load
+from tests.oracle import bpftrace, ftrace, strace
+from tests.oracle.compare import Comparison, compare
+from tests.oracle.ftrace_lives import Contradiction, descendants
+from tests.oracle.ringbuffer import Missed
+from tests.oracle.saved_run import Run, load
 
-HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parent.parent
+CHECKOUT = Path(__file__).resolve().parents[2]
+TREES = CHECKOUT / "tests" / "oracle" / "workload" / "trees.py"
 SHOWN = 40
 PATIENCE = float(os.environ.get("ZOMBIEBPF_PATIENCE", "1"))  # more where it is emulated
 
@@ -93,7 +91,7 @@ def observe(
     report, book, gate = directory / "report.json", directory / "book.json", directory / "gate"
     os.mkfifo(gate)
     workload = [
-        *prefix, sys.executable, str(HERE / "trees.py"), "--gate", str(gate),
+        *prefix, sys.executable, str(TREES), "--gate", str(gate),
         "--seed", str(seed), "--processes", str(processes), "--log", str(book),
         "--for-init", str(options.for_init), "--at-once", str(options.at_once),
     ]  # fmt: skip

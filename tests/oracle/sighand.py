@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which of the machine's slab allocations and frees are those of a sighand_struct?
 
-Newer kernels' events tell the cache's name. Where they do not, an allocation is known by its size,
-and a free by who calls it; that its object is one that was allocated so, lives.py sees for itself.
+Newer kernels' events have the cache's name. Where they do not, an allocation is known by its size,
+and a free by who calls it; that its object is one that was allocated so, ftrace_lives.py checks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _FREEING = ("__cleanup_sighand", "release_task", "copy_process")
 def filters(events: Path) -> dict[str, str]:
     """For ftrace, by event; `events` is the directory of an instance.
 
-    ValueError if this kernel gives no way to tell.
+    Raise ValueError if this kernel gives no way to decide.
     """
     alloc, free = "kmem/kmem_cache_alloc", "kmem/kmem_cache_free"
     return {
@@ -30,7 +30,7 @@ def filters(events: Path) -> dict[str, str]:
 
 
 def _by_name(event: Path) -> str:
-    """Empty if the event does not tell a name."""
+    """Return the filter by name; empty if the event has no name."""
     return f'name == "{NAME}"' if " name;" in (event / "format").read_text() else ""
 
 

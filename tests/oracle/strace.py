@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `strace -f` saw of a run: who made whom, how each ended, which wait got it.
+"""What `strace -f` saw of a run: which process made which, how each ended, which wait returned it.
 
 Tracees behave differently (every death is first the tracer's to see), so nothing is timed here.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from compare import Comparison
+from tests.oracle.compare import Comparison
 
 _FORKS = ("clone", "clone3", "fork", "vfork")
 _CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*)\)\s+= (?P<result>-?\d+)")

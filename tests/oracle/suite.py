@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """CPython's own tests under `zombiebpf attach --all`: do they pass, is what it counts right?
 
-    sudo python3 tests/oracle suite --python /usr/local/bin/python3.10
+    sudo python3 -m tests.oracle suite --python /usr/local/bin/python3.10
 
 Runs `python -m test TESTS` twice, the second time observed, with ftrace beside it. Exit status: 0
 when both runs have the same results and ftrace's lives are zombiebpf's, 1 when not, 2 when it
@@ -25,10 +25,10 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 from xml.etree import ElementTree
 
-import ftrace
-from lives import Contradiction, Life, descendants
-from ringbuffer import Missed
-from run import OracleError, default_zombiebpf, ended
+from tests.oracle import ftrace
+from tests.oracle.ftrace_lives import Contradiction, Life, descendants
+from tests.oracle.ringbuffer import Missed
+from tests.oracle.run import OracleError, default_zombiebpf, ended
 
 TESTS = ("test_multiprocessing_fork", "test_subprocess")
 SHOWN = 20
@@ -62,12 +62,12 @@ class Ran(NamedTuple):
 
     def summary(self) -> str:
         counts = Counter(self.results.values())
-        told = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
-        return f"{len(self.results)} tests: {told}; exit {self.status}, {self.seconds:.0f} s"
+        listed = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+        return f"{len(self.results)} tests: {listed}; exit {self.status}, {self.seconds:.0f} s"
 
 
 def run_suite(python: str, tests: Sequence[str], directory: Path, name: str) -> Ran:
-    """OracleError if it tells no results."""
+    """Run the tests once. Raise OracleError if they write no results."""
     results, log = directory / f"{name}.xml", directory / f"{name}.log"
     with log.open("wb") as output:
         began = time.monotonic()
@@ -170,7 +170,7 @@ def count_lives(lives: Sequence[Life], ended_ns: int) -> Counts:
 
 
 def differences(rows: Sequence[Row], lives: Sequence[Life], ended_ns: int) -> Iterator[str]:
-    """What zombiebpf and ftrace tell otherwise, life for life."""
+    """Return what zombiebpf and ftrace report differently, life for life."""
     left = list(rows)
     for life in lives:
         row = next(

@@ -18,27 +18,29 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from agree import Agreement, compare
-
+from tests.oracle.agree import Agreement, compare
+from tests.oracle.run import TREES
+from zombiebpf.bpf.functions import ATTACH_KINDS, FENTRY
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import hooks, machine
-from zombiebpf.kernel.functions import FENTRY, WAYS
-from zombiebpf.kernel.observer import Observer
 from zombiebpf.kernel.variants import FACTS, VARIANTS
-from zombiebpf.life import Life
-from zombiebpf.pipeline import Collected, Pipeline
-from zombiebpf.wire import LOST_STACKS, NOT_RUN
+from zombiebpf.kernel.wire import LOST_STACKS, NOT_RUN
+from zombiebpf.model.life import Life
+from zombiebpf.observe.pipeline import Pipeline
+from zombiebpf.observe.rule_files import load_rules
+from zombiebpf.observe.selfcheck import start_observer
+from zombiebpf.observe.sinks import MemorySink
 
-HERE = Path(__file__).resolve().parent
 TRACEPOINTS = "tracepoints"
 ON_TRACEPOINTS = dict.fromkeys(FACTS, "tracepoint")
 LOST_PREEMPTED = (NOT_RUN, LOST_STACKS)
 PAUSE_S = 0.01
 PATIENCE_S = 600.0  # for the workload
-GRACE_S = 10.0  # for what is told late
+GRACE_S = 10.0  # for what comes late
 SHOWN = 20
 
 
@@ -56,48 +58,49 @@ def main(arguments: Sequence[str]) -> int:
     given = parser.parse_args(arguments)
     print(f"hooks: seed {given.seed}", flush=True)
     try:
-        told, left_out = observe(sets(), given.seed, given.processes, given.at_once)
+        seen, left_out = observe(sets(), given.seed, given.processes, given.at_once)
     except (Failed, ZombiebpfError, OSError) as error:
         print(f"hooks: {error}", file=sys.stderr)
         return 2
-    base = told.pop(TRACEPOINTS)
+    base = seen.pop(TRACEPOINTS)
     found = {
         name: compare(base, lives, True, bool(left_out[TRACEPOINTS] or left_out[name]))
-        for name, lives in told.items()
+        for name, lives in seen.items()
     }
-    if len(told) == 2:
-        lossy = any(left_out[name] for name in told)
-        found[" and ".join(told)] = compare(*told.values(), ordered=False, lossy=lossy)
+    if len(seen) == 2:
+        lossy = any(left_out[name] for name in seen)
+        one, other = seen.values()
+        found[" and ".join(seen)] = compare(one, other, ordered=False, lossy=lossy)
     for name, agreement in found.items():
         print(f"\n{name}, {len(base)} lives\n{agreement.table()}")
         for line in agreement.different[:SHOWN]:
             print(f"DIFFERENT {line}")
     if given.json is not None:
-        told_of = document(len(base), found, left_out)
-        given.json.write_text(json.dumps(told_of, indent=1) + "\n")
+        summary = document(len(base), found, left_out)
+        given.json.write_text(json.dumps(summary, indent=1) + "\n")
     different = sum(len(each.different) for each in found.values())
     print(f"\nhooks: {len(base)} lives, {different or 'nothing'} different")
     return int(different > 0)
 
 
 def sets() -> dict[str, Mapping[str, str]]:
-    """Name -> what --hook would be told, of each set that this kernel offers."""
+    """Name -> the values of --hook, of each set that this kernel offers."""
     machine.require_privilege()
     kernel = machine.ask_kernel(machine.read_btf().btf)
     found: dict[str, Mapping[str, str]] = {TRACEPOINTS: ON_TRACEPOINTS}
     began = time.monotonic()
-    for way in WAYS:
+    for kind in ATTACH_KINDS:
         forced = {}
         for variant in VARIANTS:
-            if not variant.functions or way not in variant.ways:
+            if not variant.functions or kind not in variant.attach_kinds:
                 continue
-            _, obstacle = hooks.ask(kernel, variant, [way])
+            _, obstacle = hooks.check_variant(kernel, variant, [kind])
             if obstacle:
                 print(f"hooks: {obstacle}")
             else:
-                forced[variant.fact] = way
+                forced[variant.fact] = kind
         if forced:
-            found[way] = {**ON_TRACEPOINTS, **forced}
+            found[kind] = {**ON_TRACEPOINTS, **forced}
     print(f"hooks: the kernel was asked in {time.monotonic() - began:.3f} s")
     if len(found) == 1:
         raise Failed("this kernel lets none of its functions be hooked")
@@ -111,18 +114,21 @@ def observe(
     kernel preempts tasks in its programs (their runs for others, and their stacks). Failed, if it
     fails or something is lost otherwise."""
     preempted = machine.ask_kernel(machine.read_btf().btf).preemption
-    sinks = {name: Collected() for name in wanted}
+    sinks = {name: MemorySink() for name in wanted}
     with ExitStack() as stack:
-        observers = {name: stack.enter_context(Observer(each)) for name, each in wanted.items()}
+        observers = {
+            name: stack.enter_context(start_observer(each)) for name, each in wanted.items()
+        }
         for name, each in observers.items():
-            each.expect_pythons(os.environ.get("PATH", "").split(":"), sys.executable)
+            each.expect_interpreters(os.environ.get("PATH", "").split(":"), sys.executable)
             print(f"{name}: {', '.join(each.hooks.values())}", flush=True)
-        pipelines = [Pipeline(observers[name], sinks[name]) for name in wanted]
+        rules = load_rules()
+        pipelines = [Pipeline(observers[name], sinks[name], rules) for name in wanted]
         with ExitStack() as following:
             for each in observers.values():
                 following.enter_context(each.following_forks())
             workload = subprocess.Popen(
-                [sys.executable, str(HERE / "trees.py"), "--seed", str(seed),
+                [sys.executable, str(TREES), "--seed", str(seed),
                  "--processes", str(processes), "--at-once", str(at_once), "--for-init", "3"],
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
             )  # fmt: skip
@@ -133,10 +139,10 @@ def observe(
         for name, each in observers.items():
             lost = {cause: count for cause, count in each.lost().items() if count}
             may_be = {TRACEPOINTS: preempted.tracepoints, FENTRY: preempted.fentry}
-            told = [lost.pop(cause, 0) for cause in LOST_PREEMPTED] if may_be.get(name) else [0]
+            seen = [lost.pop(cause, 0) for cause in LOST_PREEMPTED] if may_be.get(name) else [0]
             if lost:
                 raise Failed(f"{name}: events were lost: {lost}")
-            left_out[name] = sum(told)
+            left_out[name] = sum(seen)
             print(f"{name}: {left_out[name]} lost by preemption", flush=True)
         for pipeline in pipelines:
             pipeline.finish()
@@ -179,7 +185,7 @@ def document(
             name: {
                 "different": len(each.different),
                 "by_one": sum(each.by_one.values()),
-                "apart_us": {fact: apart._asdict() for fact, apart in each.apart.items()},
+                "apart_us": {fact: asdict(apart) for fact, apart in each.apart.items()},
             }
             for name, each in found.items()
         },

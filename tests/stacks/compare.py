@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is each captured stack what `traceback` told on the same line?"""
+"""Compare each captured stack with that of `traceback` on the same line."""
 
 from __future__ import annotations
 
@@ -151,9 +151,7 @@ def _same(true: Sequence[Any], seen: Facts, flags: Sequence[str]) -> bool:
             and _begins(portable(file), seen["file"])
             and seen["line"] == line
         )
-    return (
-        function == portable(expected) and seen["file"] == portable(file) and seen["line"] == line
-    )
+    return (function, seen["file"], seen["line"]) == (portable(expected), portable(file), line)
 
 
 def _begins(whole: str, part: str) -> bool:

@@ -46,18 +46,18 @@ def ask(program: str) -> Optional[Python]:
             timeout=DEADLINE_S,
             check=True,
         )
-        told = json.loads(done.stdout)
+        answer = json.loads(done.stdout)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    version = tuple(told["version"])
+    version = tuple(answer["version"])
     unfit = None
-    if told["implementation"] != "cpython":
-        unfit = f"it is {told['implementation']}"
-    elif told["free_threaded"]:
+    if answer["implementation"] != "cpython":
+        unfit = f"it is {answer['implementation']}"
+    elif answer["free_threaded"]:
         unfit = "it is free-threaded"
     elif not OLDEST <= version[:2] <= NEWEST:
         unfit = "its version is not covered"
-    return Python(told["program"], version, unfit)
+    return Python(answer["program"], version, unfit)
 
 
 def installed() -> list[Python]:

@@ -2,7 +2,7 @@
 """python -m tests.stacks: are the captured Python stacks the true ones?
 
 Runs a workload with every Python found, under the observer. At each of its forks and
-reaps it records what `traceback` tells on that very line; that is compared with the
+reaps it records what `traceback` returns on that very line; that is compared with the
 report, frame by frame: function, file, line.
 
 Exits 0 if all is right, 1 if a stack differs, is missing, or is incomplete without
@@ -23,8 +23,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-import compare
-import pythons
+from tests.stacks import compare, pythons
 
 PROGRAM = Path(__file__).resolve().parents[2] / ".venv" / "bin" / "zombiebpf"
 WORKLOAD = Path(__file__).resolve().parent / "workload" / "main.py"
@@ -138,20 +137,20 @@ def verify(python: pythons.Python, parts: Sequence[str], keep: Optional[Path]) -
         records, report = Path(directory, "records.jsonl"), Path(directory, "report.json")
         records.unlink(missing_ok=True)
         _observe(python, parts, records, report)
-        told = list(_told(records))
+        recorded = list(_recorded(records))
         document = json.loads(report.read_text(encoding="utf-8"))
-    errors = [each for each in told if each["kind"] == "error"]
+    errors = [each for each in recorded if each["kind"] == "error"]
     if errors:
         raise RunFailed(f"{errors[0]['label']}: {errors[0]['reason']}")
-    if not any(each["kind"] == "end" for each in told):
+    if not any(each["kind"] == "end" for each in recorded):
         raise RunFailed("the workload did not come to its end")
-    absent = [f"{each['label']}: {each['reason']}" for each in told if each["kind"] == "absent"]
-    verdicts = compare.compare(told, document["processes"])
+    absent = [f"{each['label']}: {each['reason']}" for each in recorded if each["kind"] == "absent"]
+    verdicts = compare.compare(recorded, document["processes"])
     seconds = time.monotonic() - began
     return Outcome(python, seconds, verdicts, absent, document["meta"]["lost_events"])
 
 
-def _told(records: Path) -> Iterator[dict[str, Any]]:
+def _recorded(records: Path) -> Iterator[dict[str, Any]]:
     """What the workload wrote down. A process that is killed may write the beginning of a
     line only (mm/filemap.c, generic_perform_write()): it has not done what that tells of."""
     torn = 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Hand-made BTF, byte for byte as Documentation/bpf/btf.rst has it."""
+"""Build BTF by hand, byte for byte as Documentation/bpf/btf.rst describes it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Member = Union[tuple[str, int, int], tuple[str, int, int, int]]
 
 
 class Blob:
-    """Add types, get their ids (1, 2, ...); `bytes()` is the whole."""
+    """A BTF section under construction: each method adds a type and returns its id."""
 
     def __init__(self) -> None:
         self._text = bytearray(b"\0")
@@ -24,7 +24,7 @@ class Blob:
         self._types: list[bytes] = []
 
     def name(self, name: str) -> int:
-        """Offset of a name in the string section, where each name lies once."""
+        """Return the offset of a name in the string section, which has each name once."""
         if name not in self._names:
             self._names[name] = len(self._text)
             self._text += name.encode() + b"\0"
@@ -56,7 +56,7 @@ class Blob:
         return self.add(TYPEDEF, name, target)
 
     def struct(self, name: str, size: int, members: Sequence[Member], kind: int = STRUCT) -> int:
-        """A bit-field among the members gives the struct its kind_flag."""
+        """Add a struct; a bit-field among the members sets its kind_flag."""
         flagged = any(len(each) == 4 for each in members)
         tail = b""
         for each in members:
@@ -68,11 +68,11 @@ class Blob:
         return self.add(FUNC_PROTO, "", result, struct.pack("<II", 0, 1) * arguments, arguments)
 
     def tracepoint(self, name: str, arguments: int) -> int:
-        """`typedef void (*btf_trace_NAME)(void *, ...)`, which gets `arguments` after the first."""
+        """Add `typedef void (*btf_trace_NAME)(void *, ...)` with `arguments` after the first."""
         return self.typedef(f"btf_trace_{name}", self.pointer(self.prototype(1 + arguments)))
 
     def every_kind(self) -> None:
-        """One of each kind, so that a reader must step over all of them."""
+        """Add a type of each kind, so that a reader must step over all of them."""
         self.add(ENUM, "an_enum", 4, struct.pack("<Ii", 0, 1) * 3, 3)
         self.add(FWD, "a_forward")
         self.add(VOLATILE, "", 1)
@@ -99,7 +99,7 @@ def of_structs(
     tracepoints: Optional[Mapping[str, int]] = None,
     functions: Sequence[str] = (),
 ) -> bytes:
-    """Structs whose fields, all u64, lie at the given offsets; a dotted field is nested."""
+    """Build BTF of structs whose u64 fields are at the given offsets; a dotted field is nested."""
     blob = Blob()
     number = blob.integer("unsigned long long", 8)
     for name, fields in structs.items():

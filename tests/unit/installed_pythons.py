@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The CPythons that the unit tests compare with: this one, pyenv's, the distribution's."""
+"""Find the CPythons that the unit tests compare with: this one, pyenv's, the distribution's."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Installed(NamedTuple):
 
 @cache
 def installed() -> tuple[Installed, ...]:
-    """Those of CPython 3.6 and later that run; the one that runs the tests is there always."""
+    """Return every CPython from 3.6 on that runs; the one that runs the tests is among them."""
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
     programs = [sys.executable, "/usr/bin/python3", "/usr/local/bin/python3"]
     programs += sorted(glob.glob(f"{glob.escape(pyenv)}/versions/3.*/bin/python"))
@@ -55,7 +55,7 @@ def installed() -> tuple[Installed, ...]:
 
 
 def readable() -> list[Installed]:
-    """Those whose stacks can be read."""
+    """Return the CPythons whose stacks can be read."""
     return [each for each in installed() if each.version >= (3, 7) and not each.odd]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run by any Python from 3.7 on: makes a library reap, prints the stacks of all reaps as JSON.
+"""Make a library reap; print the stacks of all reaps as JSON. Any Python from 3.7 on runs this.
 
     python3 reaping_calls.py CALL
 
@@ -9,16 +9,18 @@ What BPF reads from outside is read here from inside, by a os.waitpid() that loo
 import json
 import os
 import sys
+from types import FrameType
+from typing import Any, List, Optional, Tuple  # noqa: UP035 - Python 3.7
 
 real_waitpid = os.waitpid
-reaps = []
+reaps: List[List[Any]] = []  # noqa: UP006
 
 
-def waitpid(pid, options):
+def waitpid(pid: int, options: int) -> Tuple[int, int]:  # noqa: UP006
     found = real_waitpid(pid, options)
     if found[0]:
-        frame = sys._getframe(1)
-        stack = []
+        frame: Optional[FrameType] = sys._getframe(1)
+        stack: List[Any] = []  # noqa: UP006
         while frame is not None:
             code = frame.f_code
             name = getattr(code, "co_qualname", code.co_name)
@@ -44,68 +46,70 @@ warnings.simplefilter("ignore")
 NOTHING = [sys.executable, "-S", "-c", "pass"]
 
 
-def started():
+def started() -> mp.Process:
     process = mp.Process(target=int)
     process.start()
     return process
 
 
-def ended():
-    """A child that is a zombie, and nobody has asked after it."""
+def ended() -> mp.Process:
+    """Return a child that is a zombie, for which nothing has waited."""
     process = started()
+    assert process.pid is not None
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process
 
 
-def ended_popen():
+def ended_popen() -> "subprocess.Popen[bytes]":
     popen = subprocess.Popen(NOTHING)
     os.waitid(os.P_PID, popen.pid, os.WEXITED | os.WNOWAIT)
     return popen
 
 
-def join():
+def join() -> None:
     started().join()
 
 
-def join_0():
+def join_0() -> None:
     ended().join(0)
 
 
-def start():
+def start() -> mp.Process:
     first = ended()
     del reaps[:]
     started()
     return first
 
 
-def active_children():
+def active_children() -> None:
     ended()
     mp.active_children()
 
 
-def is_alive():
+def is_alive() -> None:
     ended().is_alive()
 
 
-def exitcode():
+def exitcode() -> None:
     ended().exitcode  # noqa: B018
 
 
-def close():
+def close() -> None:
     ended().close()
 
 
-def at_exit():
+def at_exit() -> None:
     import atexit
 
     atexit.unregister(report)
-    atexit.unregister(mp.util._exit_function)
+    exit_function = vars(mp.util)["_exit_function"]
+    atexit.unregister(exit_function)
     atexit.register(report)
-    atexit.register(mp.util._exit_function)
+    atexit.register(exit_function)
     started()
 
 
-def pool_worker():
+def pool_worker() -> None:
     with mp.Pool(1, maxtasksperchild=1) as pool:
         pool.map(abs, [1, 2], chunksize=1)
         deadline = time.monotonic() + 20
@@ -116,42 +120,43 @@ def pool_worker():
     reaps[:] = first
 
 
-def pool_terminate():
+def pool_terminate() -> None:
     pool = mp.Pool(1)
     pool.terminate()
     pool.join()
 
 
-def executor():
+def executor() -> None:
     with concurrent.futures.ProcessPoolExecutor(1) as each:
         each.submit(int).result()
 
 
-def popen_wait():
+def popen_wait() -> None:
     subprocess.Popen(NOTHING).wait()
 
 
-def popen_wait_timeout():
+def popen_wait_timeout() -> None:
     subprocess.Popen(NOTHING).wait(20)
 
 
-def popen_poll():
+def popen_poll() -> None:
     ended_popen().poll()
 
 
-def popen_communicate():
+def popen_communicate() -> None:
     subprocess.Popen(NOTHING, stdout=subprocess.PIPE, stderr=subprocess.PIPE).communicate()
 
 
-def popen_del():
+def popen_del() -> None:
     popen = ended_popen()
     del popen
 
 
-def popen_cleanup():
+def popen_cleanup() -> None:
     popen = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
     pid, pipe, popen.stdin = popen.pid, popen.stdin, None
     del popen
+    assert pipe is not None
     pipe.close()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     other = subprocess.Popen(NOTHING)
@@ -161,40 +166,40 @@ def popen_cleanup():
     reaps[:] = first
 
 
-def failed_exec():
+def failed_exec() -> None:
     with contextlib.suppress(OSError):
         subprocess.Popen(["/nonexistent"], preexec_fn=int)
 
 
-def run():
+def run() -> None:
     subprocess.run(NOTHING)
 
 
-def call():
+def call() -> None:
     subprocess.check_call(NOTHING)
 
 
-def check_output():
+def check_output() -> None:
     subprocess.getoutput("exit 0")
 
 
-def os_popen():
+def os_popen() -> None:
     os.popen("exit 0").close()
 
 
-def os_waitpid():
+def os_waitpid() -> None:
     pid = os.fork()
     if not pid:
         os._exit(0)
     os.waitpid(pid, 0)
 
 
-def os_spawn():
+def os_spawn() -> None:
     os.spawnv(os.P_WAIT, sys.executable, NOTHING)
 
 
-def handler():
-    def on_child(number, frame):
+def handler() -> None:
+    def on_child(number: int, frame: object) -> None:
         os.waitpid(-1, os.WNOHANG)
 
     import threading
@@ -206,8 +211,8 @@ def handler():
         threading.Event().wait(0.1)
 
 
-def watched(watcher):
-    async def main():
+def watched(watcher: str) -> None:
+    async def main() -> None:
         process = await asyncio.create_subprocess_exec(*NOTHING)
         await process.wait()
 
@@ -222,12 +227,12 @@ def watched(watcher):
         asyncio.get_event_loop_policy().new_event_loop().run_until_complete(main())
 
 
-def report():
+def report() -> None:
     sys.stdout.write(json.dumps(reaps) + "\n")
     sys.stdout.flush()
 
 
-def main():
+def main() -> None:
     name, _, argument = sys.argv[1].partition("=")
     mp.set_start_method("fork")
     if name == "watched":

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from lives import (
+
+from tests.unit.life_builders import (
     APP,
     BEGAN,
     MS,
@@ -23,25 +24,26 @@ from lives import (
     life,
     zombie,
 )
-from stacks import REAPING_JOIN, STARTING, frame, stack
-
-from zombiebpf.analysis import Analysis, Child, Join
-from zombiebpf.attribution.finding import Finding
-from zombiebpf.attribution.findings import findings
-from zombiebpf.attribution.headline import headline
-from zombiebpf.attribution.sites import Line, fork_sites, phrase, reap_sites
-from zombiebpf.life import Activity, Actor, AdopterKind, Life, ReapCall, ReapedBy
-from zombiebpf.reports.wording import Wording
+from tests.unit.stack_builders import REAPING_JOIN, STARTING, frame, stack
+from zombiebpf.diagnosis.finding import Finding
+from zombiebpf.diagnosis.findings import findings
+from zombiebpf.diagnosis.headline import headline
+from zombiebpf.diagnosis.sites import describe_fork_site, fork_sites, reap_sites
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Child, Join
+from zombiebpf.model.life import Activity, Actor, AdopterKind, Life, ReapCall, ReapedBy
+from zombiebpf.model.stack import Frame
+from zombiebpf.wording.wording import Wording
 
 SITE = frame("start_all:42")
-LINE = Line(SITE.file, 42, "start_all")
-FORK = {"fork_site": SITE, "fork_stack": stack(*STARTING, "start_all:42")}
-POPEN = {
+LINE = Frame("start_all", SITE.file, 42)
+FORK: dict[str, Any] = {"fork_site": SITE, "fork_stack": stack(*STARTING, "start_all:42")}
+POPEN: dict[str, Any] = {
     "fork_site": SITE,
     "fork_stack": stack("subprocess:Popen._execute_child", "subprocess:Popen.__init__",
                         "start_all:42"),
 }  # fmt: skip
-OS_FORK = {"fork_site": SITE, "fork_stack": stack("start_all:42")}
+OS_FORK: dict[str, Any] = {"fork_site": SITE, "fork_stack": stack("start_all:42")}
 GONE = Actor(41230, 41230, "python3")
 
 
@@ -71,7 +73,7 @@ def seen(*lives: Life, joins: tuple[Join, ...] = (), **meta: Any) -> Analysis:
 def only(observed: Analysis) -> Finding:
     (found,) = findings(observed)
     assert found.evidence
-    assert found.cure.strip()
+    assert found.fix.strip()
     return found
 
 
@@ -122,8 +124,8 @@ def test_leak_still() -> None:
     )
     assert [each.pid for each in found.lives] == [7, 8, 9]
     assert found.evidence[0].startswith("PID 7 is a zombie for 5 s, still")
-    assert "join()" in found.cure
-    assert "app.py:42" in found.cure
+    assert "join()" in found.fix
+    assert "app.py:42" in found.fix
 
 
 def test_leak_until_the_parents_end() -> None:
@@ -143,7 +145,7 @@ def test_adopted_as_a_zombie_is_a_leak() -> None:
     )
     found = only(seen(moved))
     assert found.kind == "leak"
-    assert "os.waitpid" in found.cure
+    assert "os.waitpid" in found.fix
 
 
 def test_what_the_parent_was_doing_instead() -> None:
@@ -155,7 +157,7 @@ def test_what_the_parent_was_doing_instead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "cure"),
+    ("made", "fix"),
     [
         (FORK, "active_children()"),
         (POPEN, "subprocess.run()"),
@@ -163,8 +165,8 @@ def test_what_the_parent_was_doing_instead() -> None:
         ({}, "make python3 wait"),
     ],
 )
-def test_the_cure_is_the_librarys(made: dict[str, Any], cure: str) -> None:
-    assert cure.lower() in only(seen(zombie(7, **made))).cure.lower()
+def test_the_cure_is_the_librarys(made: dict[str, Any], fix: str) -> None:
+    assert fix.lower() in only(seen(zombie(7, **made))).fix.lower()
 
 
 def test_slow_reap() -> None:
@@ -185,7 +187,7 @@ def test_the_exit_function_joined_another_one_first() -> None:
 def test_what_is_a_librarys_own_interval_is_a_note() -> None:
     found = only(seen(child(7, "uvicorn supervisor", waited=300 * MS)))
     assert found.severity == "note"
-    assert "nothing of yours" in found.cure.lower()
+    assert "nothing of yours" in found.fix.lower()
 
 
 def test_a_join_that_ran_out_of_time_and_was_never_repeated() -> None:
@@ -195,7 +197,7 @@ def test_a_join_that_ran_out_of_time_and_was_never_repeated() -> None:
     found = only(seen(late, joins=(given_up,)))
     assert found.kind == "abandoned join"
     assert found.joins == [given_up]
-    assert found.site == Line(SITE.file, 50, "main")
+    assert found.site == Frame("main", SITE.file, 50)
     assert found.evidence[0].startswith(
         "PID 7: Process.join at app.py:50 in main gave up after 50 ms, the child ended 850 ms later"
     )
@@ -220,7 +222,7 @@ def test_a_stolen_wait_says_who_from_whom() -> None:
 def test_a_lost_status(made: dict[str, Any]) -> None:
     found = only(seen(autoreaped(7, **made), joins=(join(7, "stolen"),)))
     assert (found.kind, len(found.joins)) == ("lost status", 1)
-    assert "signal.SIG_DFL" in found.cure
+    assert "signal.SIG_DFL" in found.fix
 
 
 def test_who_forks_by_itself_and_waits_has_lost_a_status() -> None:
@@ -250,10 +252,31 @@ def test_an_orphan_of_a_killed_parent() -> None:
     assert found.evidence == ["PID 7 was given to systemd 1 and ran for 2 s more"]
 
 
+@pytest.mark.parametrize(("ran_on", "count"), [(100 * MS, 1), (100 * MS - 1, 0)])
+def test_an_orphan_must_run_on_for_the_threshold(ran_on: int, count: int) -> None:
+    parent, from_ = ended(8, ran=S, wait_status=killed(9)), Actor(8, 8, "python3")
+    left = ended(7, ran=S + ran_on, forker=from_, reaped_by=ReapedBy.ADOPTER,
+                 reparents=[adopted(at=S)._replace(from_=from_)])  # fmt: skip
+    assert len(findings(seen(parent, left))) == count
+
+
+@pytest.mark.parametrize(
+    ("waited", "threshold", "count"),
+    [
+        (100 * MS, 100 * MS, 1),
+        (100 * MS - 1, 100 * MS, 0),
+        (0, 0, 0),  # it was no zombie for any time
+        (1, 0, 1),
+    ],
+)
+def test_a_zombie_is_late_from_the_threshold_on(waited: int, threshold: int, count: int) -> None:
+    assert len(findings(seen(child(7, waited=waited)), threshold)) == count
+
+
 @pytest.mark.parametrize("still", [False, True])
 def test_an_init_that_does_not_wait(still: bool) -> None:
     init = Actor(1, 1, "app")
-    moved = {"reparents": [adopted(init, at=500 * MS)], **OS_FORK}
+    moved: dict[str, Any] = {"reparents": [adopted(init, at=500 * MS)], **OS_FORK}
     subject = (
         zombie(7, **moved)
         if still
@@ -262,7 +285,7 @@ def test_an_init_that_does_not_wait(still: bool) -> None:
     found = only(seen(subject))
     assert found.kind == "init does not wait"
     assert "app 1, the init" in found.title
-    assert "tini" in found.cure
+    assert "tini" in found.fix
 
 
 def test_lost_records_make_all_incomplete() -> None:
@@ -283,7 +306,7 @@ def test_the_headline_is_the_gravest() -> None:
         " nobody joined 1, is_alive reaped 1 late, Popen.poll reaped 1 late"
     )
     assert headline(seen(child(7)), []) == (
-        "nothing to find: 1 child, none a zombie for more than 87 us"
+        "nothing to find: 1 child, none a zombie for more than 87 µs"
     )
 
 
@@ -311,18 +334,23 @@ def test_a_fork_site() -> None:
     lives = [child(pid, "atexit", waited=3200 * MS) for pid in range(100, 218)]
     lives += [zombie(7, **FORK), life(8, **FORK), ended(9)]
     site, other = fork_sites(lives, seen().meta)
-    assert (site.where, site.children, site.late) == (LINE, 120, 119)
+    assert (site.site, site.children, site.late) == (LINE, 120, 119)
     assert (site.still_zombies, site.running) == (1, 1)
     assert (site.p50_ns, site.p99_ns, site.max_ns) == (3200 * MS,) * 3
-    assert phrase(site, Wording().duration) == (
+    assert describe_fork_site(site, Wording()) == (
         "app.py:42 forked 120, 118 reaped by atexit after 3.2 s, 1 still zombie, 1 running"
     )
-    assert (other.where, other.children) == (None, 1)
+    assert (other.site, other.children) == (None, 1)
+
+
+def test_a_site_counts_zombies_of_100_ms_as_late() -> None:
+    (site,) = fork_sites([child(7, waited=100 * MS), child(8, waited=100 * MS - 1)], seen().meta)
+    assert (site.children, site.late) == (2, 1)
 
 
 def test_reap_sites() -> None:
     lives = [child(7), child(8, "atexit"), zombie(9, **FORK), autoreaped(10, **FORK)]
     first, second = reap_sites(lives, seen().meta)
-    assert first.where == Line(SITE.file, 50, "main")
+    assert first.site == Frame("main", SITE.file, 50)
     assert dict(first.reaped_by) == {"join": 1, "atexit": 1}
-    assert (second.where, dict(second.reaped_by)) == (None, {"kernel": 1})
+    assert (second.site, dict(second.reaped_by)) == (None, {"kernel": 1})

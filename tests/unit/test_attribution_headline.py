@@ -6,15 +6,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hostile import hostile
-from lives import APP, BEGAN, MS, S, analysis, autoreaped, found_dead, zombie
-from stacks import STARTING, frame, stack
-from test_attribution_findings import FORK, OS_FORK, call, child, join, only, seen
 
-from zombiebpf.attribution.findings import findings
-from zombiebpf.attribution.headline import headline
-from zombiebpf.attribution.sites import fork_sites
-from zombiebpf.life import Life, ReapedBy
+from tests.unit.hostile_analysis import hostile
+from tests.unit.life_builders import APP, BEGAN, MS, S, analysis, autoreaped, found_dead, zombie
+from tests.unit.stack_builders import STARTING, frame, stack
+from tests.unit.test_attribution_findings import FORK, OS_FORK, call, child, join, only, seen
+from zombiebpf.diagnosis.findings import findings
+from zombiebpf.diagnosis.headline import headline
+from zombiebpf.diagnosis.sites import fork_sites
+from zombiebpf.model.life import Life, ReapedBy
 
 
 def test_a_zombie_since_before_we_looked_is_a_leak() -> None:
@@ -25,9 +25,9 @@ def test_a_zombie_since_before_we_looked_is_a_leak() -> None:
         "2 children of python3 41230 were zombies since before we looked, for at least 6 s, still"
     )
     assert found.evidence[0] == (
-        "PID 7 is a zombie for at least 6 s, still (since before we looked; started 66 s ago)"
+        "PID 7 is a zombie for at least 6 s, still (since before we looked; started 1 min 6 s ago)"
     )
-    assert "make python3 wait" in found.cure.lower()
+    assert "make python3 wait" in found.fix.lower()
     assert headline(observed, [found]) == (
         "2 of 2 children stayed zombies for 6 s, still; all of python3 41230; nobody waited for"
         " them"
@@ -132,3 +132,11 @@ def test_the_answer_survives_odd_names() -> None:
     )
     odd = seen(child(7, "{them} {0} {", waited=S))
     assert said(*odd.lives[1:]).endswith("{them} {0} { reaped it late")
+
+
+def test_the_headline_names_three_reasons() -> None:
+    kinds = ["join", "join", "is_alive", "exitcode", "Popen.poll"]
+    observed = seen(*(child(7 + n, kind, waited=S) for n, kind in enumerate(kinds)))
+    assert headline(observed, findings(observed)).endswith(
+        "; join reaped 2 late, is_alive reaped 1 late, exitcode reaped 1 late and others"
+    )

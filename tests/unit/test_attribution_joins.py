@@ -3,23 +3,28 @@
 
 from __future__ import annotations
 
-import pytest
-from stacks import POLL, REAPING_JOIN, SELECT, STARTING, frame
-from told import APP, MS, Told, told
+import os
+from typing import Optional
 
-from zombiebpf.analysis import Child
-from zombiebpf.life import Actor
+import pytest
+
+from tests.unit.join_events import APP, MS, JoinEvents, in_ms
+from tests.unit.stack_builders import POLL, REAPING_JOIN, SELECT, STARTING, frame
+from zombiebpf.attribution.joins.children import Children
+from zombiebpf.model.events import Fork
+from zombiebpf.model.join import Child
+from zombiebpf.model.life import Actor
 
 POPEN_WAIT = ("subprocess:Popen._wait", "subprocess:Popen.wait")
 ATEXIT = (*REAPING_JOIN, "multiprocessing.util:_exit_function")
 
 
 @pytest.fixture
-def it() -> Told:
-    return Told()
+def it() -> JoinEvents:
+    return JoinEvents()
 
 
-def test_join_blocks_until_the_child_dies(it: Told) -> None:
+def test_join_blocks_until_the_child_dies(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA, process=0xB)
     it.join_waits(10, 7, popen=0xA, process=0xB)
     it.exit(49, 7)
@@ -27,34 +32,34 @@ def test_join_blocks_until_the_child_dies(it: Told) -> None:
     it.join_reaps(50.1, 7, wait=10, popen=0xA)
     for batch in (1, 2, 100):
         (join,) = it.joins(batch)
-        assert told(join) == ("Process.join", 7, 10, 50.1, "reaped")
+        assert in_ms(join) == ("Process.join", 7, 10, 50.1, "reaped")
         assert (join.pid, join.tid, join.timeout_s, join.by) == (APP, APP, None, None)
         assert (join.children, join.blocked_ns) == ((Child(7, 7),), 39.9 * MS)
         assert join.site == frame("main:9")
         assert join.stack is not None
 
 
-def test_join_of_a_zombie_does_not_block(it: Told) -> None:
+def test_join_of_a_zombie_does_not_block(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.exit(2, 7)
     it.join_waits(10, 7)
     it.join_reaps(10.1, 7, wait=10)
-    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 10.1, "reaped")]
+    assert list(map(in_ms, it.joins())) == [("Process.join", 7, 10, 10.1, "reaped")]
     assert it.joins()[0].blocked_ns is None
 
 
-def test_join_that_runs_out_of_time_ends_with_its_poll(it: Told) -> None:
+def test_join_that_runs_out_of_time_ends_with_its_poll(it: JoinEvents) -> None:
     """No wait call at all: the child is told by its Popen."""
     it.start(1, 7, popen=0xA)
     it.start(2, 8, popen=0xC)
     it.join_polls(10, 60.1, timeout=50, popen=0xA)
     joins = it.machine()
     (join,) = joins.feed(it.events)  # at once
-    assert told(join) == ("Process.join(timeout)", 7, 10, 60.1, "timeout")
+    assert in_ms(join) == ("Process.join(timeout)", 7, 10, 60.1, "timeout")
     assert (join.timeout_s, join.blocked_ns) == (0.05, 50.1 * MS)
 
 
-def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: Told) -> None:
+def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.exit(29, 7)
     it.join_polls(10, 30, timeout=50, popen=0xA)
@@ -62,7 +67,7 @@ def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: Told) -> None:
     it.join_blocked(30.2, 30.9, popen=0xA)
     it.join_reaps(31, 7, wait=30.1, popen=0xA)
     (join,) = it.joins()
-    assert told(join) == ("Process.join(timeout)", 7, 10, 31, "reaped")
+    assert in_ms(join) == ("Process.join(timeout)", 7, 10, 31, "reaped")
     assert (join.timeout_s, join.blocked_ns) == (0.05, 20.7 * MS)
     machine = it.machine()
     machine.feed(it.events)
@@ -70,7 +75,7 @@ def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: Told) -> None:
     assert not machine.had_timeout(8, 8)
 
 
-def test_join_without_a_timeout_had_none(it: Told) -> None:
+def test_join_without_a_timeout_had_none(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7)
     it.join_reaps(11, 7, wait=10)
@@ -79,17 +84,17 @@ def test_join_without_a_timeout_had_none(it: Told) -> None:
     assert not machine.had_timeout(7, 7)
 
 
-def test_a_child_that_dies_as_the_time_runs_out(it: Told) -> None:
+def test_a_child_that_dies_as_the_time_runs_out(it: JoinEvents) -> None:
     """poll() looks once more: the wait that follows belongs to the same join."""
     it.start(1, 7, popen=0xA)
     it.exit(59.5, 7)
     it.join_polls(10, 60.1, timeout=50, popen=0xA)
     it.join_waits(60.2, 7, popen=0xA)
     it.join_reaps(60.3, 7, wait=60.2, popen=0xA)
-    assert list(map(told, it.joins())) == [("Process.join(timeout)", 7, 10, 60.3, "reaped")]
+    assert list(map(in_ms, it.joins())) == [("Process.join(timeout)", 7, 10, 60.3, "reaped")]
 
 
-def test_a_loop_of_joins_on_one_line_is_as_many_joins(it: Told) -> None:
+def test_a_loop_of_joins_on_one_line_is_as_many_joins(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     for turn in range(5):
         it.join_polls(10 + 20 * turn, 30 + 20 * turn, timeout=20, popen=0xA)
@@ -102,26 +107,26 @@ def test_a_loop_of_joins_on_one_line_is_as_many_joins(it: Told) -> None:
     assert [(each.began_ns or 0) / MS for each in joins] == [10, 30, 50, 70, 90, 110]
 
 
-def test_a_loop_over_children_on_one_line(it: Told) -> None:
+def test_a_loop_over_children_on_one_line(it: JoinEvents) -> None:
     for index, child in enumerate((7, 8, 9)):
         it.start(1 + index, child, popen=0xA0 + index)
     for index in range(3):
         it.join_polls(10 + index, 11.06 + index, timeout=1, popen=0xA0 + index)
-    assert [told(each)[1:5:3] for each in it.joins()] == [(7, "timeout"), (8, "timeout"),
+    assert [in_ms(each)[1:5:3] for each in it.joins()] == [(7, "timeout"), (8, "timeout"),
                                                           (9, "timeout")]  # fmt: skip
 
 
-def test_a_signal_interrupts_a_poll_and_the_same_join_goes_on(it: Told) -> None:
+def test_a_signal_interrupts_a_poll_and_the_same_join_goes_on(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_polls(10, 30, timeout=50, popen=0xA)  # PEP 475: again with what is left
     it.join_polls(30.2, 40, timeout=30, popen=0xA)
     it.join_polls(40.1, 60.2, timeout=20, popen=0xA)
     (join,) = it.joins()
-    assert told(join) == ("Process.join(timeout)", 7, 10, 60.2, "timeout")
+    assert in_ms(join) == ("Process.join(timeout)", 7, 10, 60.2, "timeout")
     assert join.timeout_s == 0.05
 
 
-def test_a_handlers_own_wait_is_a_join_within_the_join(it: Told) -> None:
+def test_a_handlers_own_wait_is_a_join_within_the_join(it: JoinEvents) -> None:
     handler = ("on_child:3", *REAPING_JOIN, "main:9")
     it.start(1, 7, popen=0xA)
     it.start(2, 8, popen=0xC)
@@ -132,13 +137,13 @@ def test_a_handlers_own_wait_is_a_join_within_the_join(it: Told) -> None:
     it.join_waits(20.3, 7, popen=0xA)
     it.join_blocked(20.4, 30, popen=0xA)
     it.join_reaps(30.1, 7, wait=20.3, popen=0xA)
-    assert list(map(told, it.joins())) == [
+    assert list(map(in_ms, it.joins())) == [
         ("signal handler", 8, 20.1, 20.2, "reaped"),
         ("Process.join", 7, 10, 30.1, "reaped"),
     ]
 
 
-def test_a_handler_takes_the_status_that_its_own_join_waits_for(it: Told) -> None:
+def test_a_handler_takes_the_status_that_its_own_join_waits_for(it: JoinEvents) -> None:
     handler = ("on_child:3", *REAPING_JOIN, "main:9")
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
@@ -147,22 +152,22 @@ def test_a_handler_takes_the_status_that_its_own_join_waits_for(it: Told) -> Non
     it.reap(20.2, 7, handler, options=1)
     it.join_waits(20.3, 7, popen=0xA)  # ECHILD
     (join,) = it.joins()
-    assert told(join) == ("Process.join", 7, 10, 20.3, "stolen")
+    assert in_ms(join) == ("Process.join", 7, 10, 20.3, "stolen")
     assert join.by == Actor(APP, APP, "python3")
 
 
-def test_another_thread_steals_the_status(it: Told) -> None:
+def test_another_thread_steals_the_status(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.exit(29, 7)
     it.reap(30, 7, ("thief:3",), options=1, tid=105)
     it.join_blocked(10.1, 30.2, popen=0xA)
     joins = it.machine().feed(it.events)
-    assert list(map(told, joins)) == [("Process.join", 7, 10, 30.2, "stolen")]
+    assert list(map(in_ms, joins)) == [("Process.join", 7, 10, 30.2, "stolen")]
     assert joins[0].by == Actor(APP, 105, "python3")
 
 
-def test_an_earlier_call_of_the_same_object_has_reaped(it: Told) -> None:
+def test_an_earlier_call_of_the_same_object_has_reaped(it: JoinEvents) -> None:
     """Two threads join one Process: the second is told by the first."""
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
@@ -171,13 +176,13 @@ def test_an_earlier_call_of_the_same_object_has_reaped(it: Told) -> None:
     it.join_blocked(11.1, 30, popen=0xA, tid=105)
     it.join_reaps(30, 7, wait=11, popen=0xA, tid=105)
     it.join_blocked(10.1, 30.1, popen=0xA)
-    assert [(told(each)[4], each.tid) for each in it.joins()] == [
+    assert [(in_ms(each)[4], each.tid) for each in it.joins()] == [
         ("reaped", 105),
         ("already_reaped", APP),
     ]
 
 
-def test_the_kernel_released_it(it: Told) -> None:
+def test_the_kernel_released_it(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.exit(29, 7)
@@ -187,40 +192,119 @@ def test_the_kernel_released_it(it: Told) -> None:
     assert (join.returned, join.by) == ("stolen", None)
 
 
-def test_an_exception_in_a_handler_ends_a_join(it: Told) -> None:
+def test_an_exception_in_a_handler_ends_a_join(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.join_blocked(10.1, 20, popen=0xA)
     it.block(21, 30, "clock_nanosleep", ("main:15",))
-    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
+    assert list(map(in_ms, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
 
 
-def test_a_join_that_lasts_has_no_end(it: Told) -> None:
+@pytest.mark.parametrize(
+    ("timeout", "lasted", "returned"),
+    [
+        (100, 60, "interrupted"),
+        (100, 89.9, "interrupted"),
+        (100, 90, "timeout"),  # 10 % early: it slept on for a time that was not observed
+        (5, 3.9, "interrupted"),
+        (5, 4, "timeout"),  # 1 ms early: poll() counts in ms
+    ],
+)
+def test_a_join_that_was_left_before_its_time(
+    it: JoinEvents, timeout: float, lasted: float, returned: str
+) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_polls(10, 10 + lasted, timeout=timeout, popen=0xA)
+    it.block(200, 210, "clock_nanosleep", ("main:15",))
+    (join,) = it.joins()
+    assert (join.kind, join.returned) == ("Process.join(timeout)", returned)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "ends"),
+    [
+        (25, [50]),  # PEP 475: the same call again, with the time that is left
+        (27, [50]),  # rounded up, and some time passed meanwhile
+        (28, [30, 50]),  # more than was left: another call
+    ],
+)
+def test_a_poll_with_more_time_than_was_left_is_another_join(
+    it: JoinEvents, remaining: float, ends: list[float]
+) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_polls(10, 30, timeout=50, popen=0xA)
+    it.join_polls(35, 50, timeout=remaining, popen=0xA)
+    assert [in_ms(each)[3] for each in it.joins()] == ends
+
+
+@pytest.mark.parametrize(
+    ("exited", "reaped", "returned"),
+    [
+        (29, 30.9, "stolen"),  # the waiter ran again before the reap was recorded
+        (29, 31.1, None),
+        (30, 100, None),  # dead, but not reaped: why the call ended is unknown
+        (30.1, 100, "interrupted"),
+    ],
+)
+def test_a_join_that_ends_beside_a_reap_by_another_thread(
+    it: JoinEvents, exited: float, reaped: float, returned: Optional[str]
+) -> None:
+    it.start(1, 7, popen=0xA)
+    it.join_waits(10, 7, popen=0xA)
+    it.exit(exited, 7)
+    it.join_blocked(10.1, 30, popen=0xA)
+    it.reap(reaped, 7, ("thief:3",), options=1, tid=105)
+    it.block(200, 210, "clock_nanosleep", ("main:15",))
+    assert [each.returned for each in it.joins()] == [returned]
+
+
+@pytest.mark.parametrize(
+    ("options", "returned"),
+    [
+        (0, ["interrupted"]),
+        (0x40000000, ["interrupted"]),  # __WALL
+        (os.WUNTRACED, [None, None]),  # it may have returned for a stopped child
+        (os.WCONTINUED, [None, None]),
+        (os.WNOWAIT, [None, None]),
+    ],
+)
+def test_waits_for_other_events_than_an_exit(
+    it: JoinEvents, options: int, returned: list[Optional[str]]
+) -> None:
+    it.fork(1, 7, ("main:5",))
+    for at in (10, 20):
+        it.wait(at, 7, ("main:9",), options=options)
+        it.block(at + 0.1, at + 5, "wait4", ("main:9",))
+    it.block(30, 40, "clock_nanosleep", ("main:15",))
+    assert [each.returned for each in it.joins()] == returned
+
+
+def test_a_join_that_lasts_has_no_end(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.exit(500, 99)
-    assert list(map(told, it.joins())) == [("Process.join", 7, 10, None, None)]
+    assert list(map(in_ms, it.joins())) == [("Process.join", 7, 10, None, None)]
 
 
-def test_the_waiters_death_ends_a_join(it: Told) -> None:
+def test_the_waiters_death_ends_a_join(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.exit(20, APP)
-    assert list(map(told, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
+    assert list(map(in_ms, it.joins())) == [("Process.join", 7, 10, 20, "interrupted")]
 
 
-def test_a_call_that_was_left_is_given_up_without_another_event(it: Told) -> None:
+def test_a_call_that_was_left_is_given_up_without_another_event(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_waits(10, 7, popen=0xA)
     it.join_blocked(10.1, 20, popen=0xA)
     machine = it.machine()
     assert machine.feed(it.events) == []
-    later = Told()
+    later = JoinEvents()
     later.exit(1500, 99)
-    assert [told(each)[3] for each in machine.feed(later.events)] == [20]
+    assert [in_ms(each)[3] for each in machine.feed(later.events)] == [20]
 
 
-def test_the_exit_function_joins_each_child(it: Told) -> None:
+def test_the_exit_function_joins_each_child(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.start(2, 8, popen=0xC)
     it.wait(10, 8, ATEXIT, (0xC, 0xC))
@@ -228,13 +312,13 @@ def test_the_exit_function_joins_each_child(it: Told) -> None:
     it.reap(20.1, 8, ATEXIT, (0xC, 0xC), wait=10)
     it.wait(20.2, 7, ATEXIT, (0xA, 0xA))
     it.reap(20.3, 7, ATEXIT, (0xA, 0xA), wait=20.2)
-    assert list(map(told, it.joins())) == [
+    assert list(map(in_ms, it.joins())) == [
         ("atexit", 8, 10, 20.1, "reaped"),
         ("atexit", 7, 20.2, 20.3, "reaped"),
     ]
 
 
-def test_what_only_asks_is_no_join(it: Told) -> None:
+def test_what_only_asks_is_no_join(it: JoinEvents) -> None:
     """is_alive(), poll(), a waitpid with WNOHANG, the _cleanup of start()."""
     asking = (POLL, "multiprocessing.process:BaseProcess.is_alive", "main")
     it.start(1, 7, popen=0xA)
@@ -247,20 +331,20 @@ def test_what_only_asks_is_no_join(it: Told) -> None:
     assert it.joins() == []
 
 
-def test_join_0_that_reaps(it: Told) -> None:
+def test_join_0_that_reaps(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.join_reaps(10, 7, wait=10, popen=0xA, options=1)
     (join,) = it.joins()
-    assert (told(join), join.timeout_s) == (("Process.join(timeout)", 7, 10, 10, "reaped"), 0)
+    assert (in_ms(join), join.timeout_s) == (("Process.join(timeout)", 7, 10, 10, "reaped"), 0)
 
 
-def nap(it: Told, at: float, lasts: float) -> float:
+def nap(it: JoinEvents, at: float, lasts: float) -> float:
     it.wait(at, 7, ("subprocess:Popen._try_wait", *POPEN_WAIT, "main:9"), (0xA, 0xA, 0xA), 1)
     it.block(at + 0.1, at + 0.1 + lasts, "clock_nanosleep", (*POPEN_WAIT, "main:9"), (0xA, 0xA))
     return at + 0.2 + lasts
 
 
-def test_popen_wait_with_a_timeout_naps(it: Told) -> None:
+def test_popen_wait_with_a_timeout_naps(it: JoinEvents) -> None:
     it.fork(1, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
     at = 10.0
     for lasts in (1.1, 2.1, 21.0, 8.1, 16.1, 77.0, 50.1, 50.2, 30.0):  # some woke up late
@@ -268,11 +352,11 @@ def test_popen_wait_with_a_timeout_naps(it: Told) -> None:
     it.reap(at, 7, ("subprocess:Popen._try_wait", *POPEN_WAIT, "main:9"), (0xA, 0xA, 0xA),
             options=1)  # fmt: skip
     (join,) = it.joins()
-    assert told(join) == ("Popen.wait(timeout)", 7, 10, round(at, 6), "reaped")
+    assert in_ms(join) == ("Popen.wait(timeout)", 7, 10, round(at, 6), "reaped")
     assert join.timeout_s is None  # its value is in no system call
 
 
-def test_two_popen_waits_on_one_line_are_two(it: Told) -> None:
+def test_two_popen_waits_on_one_line_are_two(it: JoinEvents) -> None:
     it.fork(1, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
     at, begins = 10.0, []
     for _ in range(3):
@@ -285,7 +369,7 @@ def test_two_popen_waits_on_one_line_are_two(it: Told) -> None:
             ] == [True] * 3  # fmt: skip
 
 
-def test_subprocess_run_is_one_join_from_the_first_read_to_the_reap(it: Told) -> None:
+def test_subprocess_run_is_one_join_from_the_first_read_to_the_reap(it: JoinEvents) -> None:
     run = ("subprocess:run", "main:9")
     reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", *run)
     it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__", *run),
@@ -295,10 +379,10 @@ def test_subprocess_run_is_one_join_from_the_first_read_to_the_reap(it: Told) ->
     waiting = (*POPEN_WAIT, "subprocess:Popen.communicate", *run)
     it.wait(30.1, 7, waiting, (0xA, 0xA, 0xA))
     it.reap(30.2, 7, waiting, (0xA, 0xA, 0xA), wait=30.1)
-    assert list(map(told, it.joins())) == [("subprocess.run", 7, 10, 30.2, "reaped")]
+    assert list(map(in_ms, it.joins())) == [("subprocess.run", 7, 10, 30.2, "reaped")]
 
 
-def test_subprocess_run_out_of_time_kills_and_waits_on(it: Told) -> None:
+def test_subprocess_run_out_of_time_kills_and_waits_on(it: JoinEvents) -> None:
     run = ("subprocess:run", "main:9")
     reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", *run)
     it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__", *run),
@@ -307,60 +391,80 @@ def test_subprocess_run_out_of_time_kills_and_waits_on(it: Told) -> None:
     it.wait(60.2, 7, (*POPEN_WAIT, *run), (0xA, 0xA))
     it.reap(60.3, 7, (*POPEN_WAIT, *run), (0xA, 0xA), wait=60.2)
     (join,) = it.joins()
-    assert told(join) == ("subprocess.run", 7, 10, 60.3, "reaped")
+    assert in_ms(join) == ("subprocess.run", 7, 10, 60.3, "reaped")
     assert join.timeout_s == 0.05
 
 
-def test_communicate_out_of_time(it: Told) -> None:
+def test_communicate_out_of_time(it: JoinEvents) -> None:
     reading = (SELECT, "subprocess:Popen._communicate", "subprocess:Popen.communicate", "main:9")
     it.fork(9, 7, ("subprocess:Popen._execute_child", "subprocess:Popen.__init__"), (0xA, 0xA))
     it.block(10, 60.1, "poll", reading, (0, 0xA, 0xA), timeout=50)
     it.block(61, 111.1, "poll", reading, (0, 0xA, 0xA), timeout=50)
-    assert list(map(told, it.joins())) == [
+    assert list(map(in_ms, it.joins())) == [
         ("Popen.communicate(timeout)", 7, 10, 60.1, "timeout"),
         ("Popen.communicate(timeout)", 7, 61, 111.1, "timeout"),
     ]
 
 
 @pytest.mark.parametrize(("syscall", "kind"), [("wait4", "os.waitpid"), ("waitid", "os.waitid")])
-def test_os_waitpid(it: Told, syscall: str, kind: str) -> None:
+def test_os_waitpid(it: JoinEvents, syscall: str, kind: str) -> None:
     it.fork(1, 7, ("main:5",))
     it.wait(10, 7, ("main:9",), syscall=syscall)
     it.block(10.1, 20, syscall, ("main:9",))
     it.reap(20.1, 7, ("main:9",), wait=10)
-    assert list(map(told, it.joins())) == [(kind, 7, 10, 20.1, "reaped")]
+    assert list(map(in_ms, it.joins())) == [(kind, 7, 10, 20.1, "reaped")]
 
 
-def test_os_wait_for_any_child_learns_which(it: Told) -> None:
+def test_os_wait_for_any_child_learns_which(it: JoinEvents) -> None:
     for child in (7, 8):
         it.fork(child / 10, child, ("main:5",))
     for turn, child in enumerate((8, 7)):
         it.wait(10 + 10 * turn, -1, ("main:9",))
         it.reap(15 + 10 * turn, child, ("main:9",), wait=10 + 10 * turn)
-    assert list(map(told, it.joins())) == [
+    assert list(map(in_ms, it.joins())) == [
         ("os.waitpid", 8, 10, 15, "reaped"),
         ("os.waitpid", 7, 20, 25, "reaped"),
     ]
 
 
-def test_a_number_in_a_container_is_the_childs_own(it: Told) -> None:
+def test_a_number_in_a_container_is_the_childs_own(it: JoinEvents) -> None:
     it.fork(1, 70007, ("main:5",), ns_pid=7)
     it.fork(2, 7, ("main:5",), pid=200)  # the observer's 7 is somebody else's
     it.wait(10, 7, ("main:9",))
     it.block(10.1, 20, "wait4", ("main:9",))
     it.block(21, 30, "read", ("main:15",))
-    assert [told(each)[1] for each in it.joins()] == [70007]
+    assert [in_ms(each)[1] for each in it.joins()] == [70007]
 
 
-def test_os_system_is_known_by_its_child(it: Told) -> None:
+def test_os_system_is_known_by_its_child(it: JoinEvents) -> None:
     it.fork(9, 7, ("main:9",))
     it.wait(9.5, 7, ("main:9",))
     it.exec(10, 7, "/bin/sh")
     it.reap(20, 7, ("main:9",), wait=9.5)
-    assert [told(each)[0] for each in it.joins()] == ["os.system"]
+    assert [in_ms(each)[0] for each in it.joins()] == ["os.system"]
 
 
-def test_pool_join_waits_for_the_thread_that_reaps(it: Told) -> None:
+@pytest.mark.parametrize(
+    ("programs", "kind"),
+    [
+        (["/bin/sh", "/bin/ls"], "os.system"),  # the shell replaced itself
+        (["/bin/ls", "/bin/sh"], "os.waitpid"),
+        (["/bin/sh", "/bin/ls", "/bin/sh"], "os.system"),
+        ([], "os.waitpid"),
+    ],
+)
+def test_only_the_first_program_of_a_child_counts(
+    it: JoinEvents, programs: list[str], kind: str
+) -> None:
+    it.fork(9, 7, ("main:9",))
+    it.wait(9.5, 7, ("main:9",))
+    for number, program in enumerate(programs):
+        it.exec(10 + number, 7, program)
+    it.reap(20, 7, ("main:9",), wait=9.5)
+    assert [in_ms(each)[0] for each in it.joins()] == [kind]
+
+
+def test_pool_join_waits_for_the_thread_that_reaps(it: JoinEvents) -> None:
     making = (*STARTING, "multiprocessing.pool:Pool._repopulate_pool_static",
               "multiprocessing.pool:Pool._repopulate_pool", "multiprocessing.pool:Pool.__init__",
               "multiprocessing.context:BaseContext.Pool", "main:5")  # fmt: skip
@@ -375,43 +479,60 @@ def test_pool_join_waits_for_the_thread_that_reaps(it: Told) -> None:
         it.reap(18 + child / 10, child, handler, options=1, tid=105)
     it.block(30, 40, "clock_nanosleep", ("main:12",))
     (join,) = (each for each in it.joins() if each.kind == "Pool.join")
-    assert told(join) == ("Pool.join", None, 10, 25, "reaped")
+    assert in_ms(join) == ("Pool.join", None, 10, 25, "reaped")
     assert join.children == (Child(7, 7), Child(8, 8))
     assert join.by == Actor(APP, 105, "python3")
     assert join.blocked_ns == 14.9 * MS
 
 
-def test_a_wait_for_another_processs_child(it: Told) -> None:
+def test_a_wait_for_another_processs_child(it: JoinEvents) -> None:
     it.fork(1, 7, ("main:5",))
     it.fork(2, 8, ("main:6",))
     it.wait(10, 7, ("child:9",), pid=8)  # ECHILD, at once
     it.block(11, 20, "clock_nanosleep", ("child:10",), pid=8)
     (join,) = it.joins()
-    assert (join.pid, *told(join)) == (8, "os.waitpid", 7, 10, 10, None)
+    assert (join.pid, *in_ms(join)) == (8, "os.waitpid", 7, 10, 10, None)
 
 
-def test_an_object_at_an_old_address_is_the_latest_childs(it: Told) -> None:
+def test_an_object_at_an_old_address_is_the_latest_childs(it: JoinEvents) -> None:
     for index, child in enumerate((7, 8)):
         it.start(1 + 20 * index, child, popen=0xA)
         it.join_polls(10 + 20 * index, 11.1 + 20 * index, timeout=1, popen=0xA)
     assert [each.child_pid for each in it.joins()] == [7, 8]
 
 
-def test_asyncios_thread_waits(it: Told) -> None:
+def test_asyncios_thread_waits(it: JoinEvents) -> None:
     watching = ("asyncio.unix_events:ThreadedChildWatcher._do_waitpid", "threading:Thread.run",
                 "threading:Thread._bootstrap_inner")  # fmt: skip
     it.fork(1, 7, ("subprocess:Popen._execute_child", "main:5"))
     it.wait(2, 7, watching, tid=105)
     it.reap(20, 7, watching, wait=2, tid=105)
     (join,) = it.joins()
-    assert told(join) == ("asyncio child watcher (thread)", 7, 2, 20, "reaped")
+    assert in_ms(join) == ("asyncio child watcher (thread)", 7, 2, 20, "reaped")
     assert join.site is None
 
 
-def test_a_million_lives_leave_nothing_behind(it: Told) -> None:
+def test_a_number_or_an_object_that_is_used_again_is_its_users_of_that_time() -> None:
+    """Two children in turn have PID 7 and the object 0xA."""
+    children, parent = Children(), (APP, APP)
+    for ns in (10, 30):
+        children.fork(Fork(ns, ns, 7, APP, 0, APP, APP, APP, APP, 17, 1, 7, "python3"))
+        children.fork_stack((7, ns), None, [0xA])
+    for ns, expected in ((9, []), (10, [10]), (29, [10]), (30, [10, 30])):
+        by_pid = children.of_pid(parent, 7, ns)
+        by_object = children.of_objects(parent, [0xB, 0xA], ns)
+        latest = children.get((7, expected[-1])) if expected else None
+        assert by_pid is by_object is latest
+        assert [each.fork_ns for each in children.all_of_object(parent, 0xA, ns)] == expected
+    other = (200, 200)
+    assert children.of_pid(other, 7, 30) is children.get((7, 30))  # anybody's: it will be refused
+    assert children.of_objects(other, [0xA], 30) is None
+
+
+def test_a_million_lives_leave_nothing_behind(it: JoinEvents) -> None:
     machine = it.machine()
     for index in range(9_000):
-        one = Told()
+        one = JoinEvents()
         one.stacks = it.stacks
         one.start(index * 3, 1000 + index, popen=0xA00 + 16 * index)
         one.join_waits(index * 3 + 1, 1000 + index, popen=0xA00 + 16 * index)
@@ -420,6 +541,6 @@ def test_a_million_lives_leave_nothing_behind(it: Told) -> None:
         it.stacks.clear()
     assert len(machine._children) <= 8192
     assert len(machine._children._by_object) <= 8192
-    assert len(machine._children._by_number) <= 8192
-    assert not machine._threads
+    assert len(machine._children._by_pid) <= 8192
+    assert not machine._open
     assert not machine._reaps

@@ -7,19 +7,22 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, Optional
 
 import pytest
-from lives import BEGAN, MS, ended, life, zombie
-from lives import autoreaped as autoreaped_life
-from stacks import JOIN, MP_WAIT, POLL, REAPING_JOIN, frame, stack, unqualified
 
-from zombiebpf.attribution import Attribution, Rules
-from zombiebpf.attribution.frames import OWN, origin, users_frame
-from zombiebpf.attribution.parse import RulesError
-from zombiebpf.life import Execution, Life, ReapCall
-from zombiebpf.stack import Frame, Stack
+from tests.unit.life_builders import BEGAN, MS, ended, life, zombie
+from tests.unit.life_builders import autoreaped as autoreaped_life
+from tests.unit.stack_builders import JOIN, MP_WAIT, POLL, REAPING_JOIN, frame, stack, unqualified
+from zombiebpf.attribution.attribution import Attribution
+from zombiebpf.attribution.frames import OWN, origin
+from zombiebpf.attribution.rules.parse import RulesError
+from zombiebpf.lifecycle.builder import LifeBuilder
+from zombiebpf.model.life import Execution, Life, ReapCall
+from zombiebpf.model.stack import Frame, Stack
+from zombiebpf.observe.rule_files import load_rules
 
-RULES = Rules.load()
+RULES = load_rules()
 CALLS = Path(__file__).with_name("reaping_calls.py")
 INTERNAL_POLL = "subprocess:Popen._internal_poll"
 MANAGER = "concurrent.futures.process:_ExecutorManagerThread"
@@ -137,7 +140,7 @@ def test_the_librarys_own_calls(call: str, expected: str, user: str | None) -> N
     )
     reaps = [Stack(tuple(Frame(*each) for each in reap)) for reap in json.loads(ran.stdout)]
     assert [kind(each) for each in reaps] == [expected]
-    site = users_frame(reaps[0])
+    site = RULES.match(reaps[0]).user_frame
     assert (None if site is None else site.function.rsplit(".", 1)[-1]) == user
     assert [kind(unqualified(each)) for each in reaps] == [expected]
 
@@ -169,18 +172,26 @@ def test_what_is_the_users(file: str) -> None:
 
 def test_the_line_is_the_innermost_of_the_users() -> None:
     whole = stack(*REAPING_JOIN, "helper:9", "main:50")
-    assert users_frame(whole) == frame("helper:9")
-    assert users_frame(stack(*REAPING_JOIN)) is None
+    assert RULES.match(whole).user_frame == frame("helper:9")
+    assert RULES.match(stack(*REAPING_JOIN)).user_frame is None
     launched = stack("multiprocessing.forkserver:main")
     launched = Stack((*launched.frames, Frame("<module>", "<string>", 1)))
-    assert users_frame(launched) is None
+    assert RULES.match(launched).user_frame is None
     own = Stack((*stack("main").frames, Frame("<module>", "<string>", 1)))
-    assert users_frame(own) == frame("main")
+    assert RULES.match(own).user_frame == frame("main")
 
 
-def reaped(whole: Stack | None, options: int = 0, **fields: object) -> Life:
+def builder_of(life: Life) -> LifeBuilder:
+    builder = LifeBuilder()
+    for name, value in life._asdict().items():
+        setattr(builder, name, value)
+    return builder
+
+
+def reaped(whole: Optional[Stack], options: int = 0, **fields: Any) -> LifeBuilder:
+    """A process that was reaped with that stack, before its record is made."""
     call = ReapCall("wait4", options, BEGAN, 5 * MS, stack=whole)
-    return ended(7, reap_call=call, **fields)
+    return builder_of(ended(7, reap_call=call, **fields))
 
 
 def test_a_life_is_completed_and_twice_does_no_harm() -> None:
@@ -197,20 +208,19 @@ def test_who_is_not_python_and_who_is_not_known() -> None:
     attribution = Attribution(RULES)
     assert attribution.reap_kind(reaped(None)) == "not Python"
     assert attribution.reap_kind(reaped(None, unseen={"reap_call.stack": "lost"})) is None
-    assert Attribution(RULES, stacks=False).reap_kind(reaped(None)) is None
-    assert attribution.reap_kind(autoreaped_life(7)) == "kernel"
-    assert attribution.reap_kind(life(7)) is None
-    assert attribution.reap_kind(zombie(7)) is None
+    assert attribution.reap_kind(builder_of(autoreaped_life(7))) == "kernel"
+    assert attribution.reap_kind(builder_of(life(7))) is None
+    assert attribution.reap_kind(builder_of(zombie(7))) is None
     assert attribution.reap_kind(reaped(Stack((), "unreadable"))) is None
 
 
 def test_join_with_a_timeout() -> None:
     joined = stack(*REAPING_JOIN, "main")
     assert Attribution(RULES).reap_kind(reaped(joined, options=1)) == "join(timeout)"
-    told = Attribution(RULES, had_timeout=lambda pid, start_ns: pid == 7)
-    assert told.reap_kind(reaped(joined)) == "join(timeout)"
-    assert told.reap_kind(reaped(stack(POLL, MP_WAIT, JOIN, "multiprocessing.util:_exit_function"))
-                          ) == "atexit"  # fmt: skip
+    attribution = Attribution(RULES, had_timeout=lambda pid, start_ns: pid == 7)
+    assert attribution.reap_kind(reaped(joined)) == "join(timeout)"
+    at_exit = stack(POLL, MP_WAIT, JOIN, "multiprocessing.util:_exit_function")
+    assert attribution.reap_kind(reaped(at_exit)) == "atexit"
 
 
 def test_os_system_forks_and_reaps_in_one_line() -> None:
@@ -228,7 +238,7 @@ def test_the_users_rules_go_first(tmp_path: Path) -> None:
     mine.write_text('rules: [{kind: my pool, stack: ["*app:collect"]}]', encoding="utf-8")
     theirs.write_text('rules: [{kind: b, stack: ["*:collect"]}, {kind: c, stack: ["*:other"]}]',
                       encoding="utf-8")  # fmt: skip
-    rules = Rules.load([str(mine)], {"ZOMBIEBPF_RULES": str(theirs)})
+    rules = load_rules([str(mine)], {"ZOMBIEBPF_RULES": str(theirs)})
     kinds = [rules.match(stack(name)).rule for name in ("collect", "other", "main")]
     assert [each and each.kind for each in kinds] == ["my pool", "c", "os.wait*"]
 
@@ -255,10 +265,10 @@ def test_a_wrong_file_is_told_by_its_line(tmp_path: Path, text: str, complaint: 
     file = tmp_path / "rules.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(RulesError) as raised:
-        Rules.load([str(file)])
+        load_rules([str(file)])
     assert complaint in str(raised.value)
 
 
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(RulesError, match="the rules cannot be read: No such file"):
-        Rules.load(["/nonexistent.yaml"])
+        load_rules(["/nonexistent.yaml"])

@@ -14,9 +14,9 @@ from types import FrameType
 from typing import Callable, Optional
 
 import pytest
-from btf_blobs import CONST, ENUM, FUNC, FWD, STRUCT, TYPE_TAG, UNION, VOLATILE, Blob
 
-from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError, Field
+from tests.unit.btf_blobs import CONST, ENUM, FUNC, FWD, STRUCT, TYPE_TAG, UNION, VOLATILE, Blob
+from zombiebpf.bpf.btf import VMLINUX, Btf, BtfError, Field
 from zombiebpf.kernel.layout import STRUCTS, btf_names, from_btf
 
 NAMES = ["task", "inner", "signal_t", "btf_trace_exit", "btf_trace_odd", "missing"]

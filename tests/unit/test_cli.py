@@ -15,7 +15,8 @@ import pytest
 
 import zombiebpf
 from zombiebpf import cli
-from zombiebpf.cli.options import parse_hooks, print_lines, seconds
+from zombiebpf.cli.console import print_lines
+from zombiebpf.cli.values import parse_hooks, seconds
 from zombiebpf.errors import Interrupted, PrivilegeError, UsageError, ZombiebpfError
 
 
@@ -31,17 +32,17 @@ def called(*arguments: str, **settings: Any) -> subprocess.CompletedProcess[str]
 
 
 def test_version() -> None:
-    told = called("--version")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout == f"zombiebpf, version {zombiebpf.__version__}\n"
+    done = called("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"zombiebpf, version {zombiebpf.__version__}\n"
 
 
 @pytest.mark.parametrize("arguments", [["-h"], ["run", "--help"], ["doctor", "-h"]])
 def test_help_has_examples_and_exit_codes(arguments: list[str]) -> None:
-    told = called(*arguments)
-    assert (told.returncode, told.stderr) == (0, "")
-    assert "\n  Examples:\n    sudo zombiebpf " in told.stdout
-    assert "77" in told.stdout
+    done = called(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "\n  Examples:\n    sudo zombiebpf " in done.stdout
+    assert "77" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -66,8 +67,8 @@ def test_help_has_examples_and_exit_codes(arguments: list[str]) -> None:
     ],
 )
 def test_usage_errors(arguments: list[str], line: str) -> None:
-    told = called(*arguments)
-    assert (told.returncode, told.stdout, told.stderr) == (2, "", line)
+    done = called(*arguments)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
 
 
 @pytest.mark.parametrize(
@@ -126,10 +127,10 @@ def test_closed_streams(streams: list[int]) -> None:
         for number in streams:
             os.close(number)
 
-    told = called("run", "--linger", "x", "true", preexec_fn=close)
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert ("Invalid value" in told.stderr) == (2 not in streams)
+    done = called("run", "--linger", "x", "true", preexec_fn=close)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert ("Invalid value" in done.stderr) == (2 not in streams)
 
 
 def test_hooks() -> None:
@@ -150,25 +151,25 @@ def test_seconds() -> None:
 
 
 def test_printing_to_nobody_is_no_failure() -> None:
-    script = "from zombiebpf.cli.options import print_lines; print_lines(['x'] * 100000)"
-    told = subprocess.run(
+    script = "from zombiebpf.cli.console import print_lines; print_lines(['x'] * 100000)"
+    done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" | head -n 1; echo "${PIPESTATUS[0]}"', sys.executable, script],
         capture_output=True,
         text=True,
         timeout=60,
     )
-    assert (told.stdout, told.stderr) == ("x\n0\n", "")
+    assert (done.stdout, done.stderr) == ("x\n0\n", "")
 
 
 def test_printing_without_room() -> None:
-    script = "from zombiebpf.cli.options import print_lines; print_lines(['x'])"
+    script = "from zombiebpf.cli.console import print_lines; print_lines(['x'])"
     with open("/dev/full", "w") as full:
-        told = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-c", script],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
             timeout=60,
         )
-    assert "ZombiebpfError: standard output: No space left on device" in told.stderr
-    assert print_lines([]) is None
+    assert "ZombiebpfError: standard output: No space left on device" in done.stderr
+    print_lines([])

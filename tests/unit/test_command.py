@@ -15,9 +15,9 @@ from typing import Callable
 
 import pytest
 
-from zombiebpf import command, user
+from zombiebpf.command import start, user
+from zombiebpf.command.inherited import InheritedState
 from zombiebpf.errors import CommandError, UsageError
-from zombiebpf.inheritance import Inheritance
 
 Program = Callable[..., Path]
 
@@ -35,39 +35,39 @@ def program(tmp_path: Path) -> Program:
 
 
 @pytest.fixture
-def inherited() -> Iterator[Inheritance]:
-    taken = Inheritance.take()
+def inherited() -> Iterator[InheritedState]:
+    taken = InheritedState.capture()
     yield taken
     os.close(taken.directory)
 
 
-def code_of(argv: list[str], environ: dict[str, str], inherited: Inheritance) -> int:
-    _, status = os.waitpid(command.start(argv, None, environ, inherited), 0)
-    return command.exit_code_of(status)
+def code_of(argv: list[str], environ: dict[str, str], inherited: InheritedState) -> int:
+    _, status = os.waitpid(start.start(argv, None, environ, inherited), 0)
+    return start.exit_code_of(status)
 
 
-def test_the_first_in_path_that_can_be_run(program: Program, inherited: Inheritance) -> None:
+def test_the_first_in_path_that_can_be_run(program: Program, inherited: InheritedState) -> None:
     program("a/tool", mode=0o644)
     program("b/tool", "#!/bin/sh\nexit 8\n")
     directory = program("c/tool").parent.parent
     environ = {"PATH": f"{directory}/none:{directory}/a:{directory}/b:{directory}/c"}
-    command.require_program("tool", environ)
+    start.require_program("tool", environ)
     assert code_of(["tool"], environ, inherited) == 8
 
 
 def test_an_empty_piece_of_path_is_the_current_directory(
-    program: Program, inherited: Inheritance, monkeypatch: pytest.MonkeyPatch
+    program: Program, inherited: InheritedState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(program("tool").parent)
     for path in ("", ":/bin", "/bin:"):
-        command.require_program("tool", {"PATH": path})
+        start.require_program("tool", {"PATH": path})
     here = inherited._replace(directory=os.open(".", os.O_PATH))
     assert code_of(["tool"], {"PATH": ":/bin"}, here) == 7
     os.close(here.directory)
 
 
 def test_a_script_without_interpreter_line_is_the_shells(
-    program: Program, inherited: Inheritance
+    program: Program, inherited: InheritedState
 ) -> None:
     script = program("script", 'exit "$1"\n')
     assert code_of([str(script), "9"], {}, inherited) == 9
@@ -87,30 +87,30 @@ def test_a_script_without_interpreter_line_is_the_shells(
 def test_what_cannot_be_run(name: str, words: str, code: int, program: Program) -> None:
     directory = program("plain", mode=0o644).parent
     with pytest.raises(CommandError, match=words) as caught:
-        command.require_program(name.format(directory), {"PATH": str(directory)})
+        start.require_program(name.format(directory), {"PATH": str(directory)})
     assert caught.value.exit_code == code
 
 
-def test_what_only_the_exec_finds_out(program: Program, inherited: Inheritance) -> None:
+def test_what_only_the_exec_finds_out(program: Program, inherited: InheritedState) -> None:
     script = program("script", "#!/no/such/interpreter\n")
     with pytest.raises(CommandError, match="the interpreter it names was not found") as caught:
-        command.start([str(script)], None, {}, inherited)
+        start.start([str(script)], None, {}, inherited)
     assert caught.value.exit_code == 127
     with pytest.raises(CommandError, match="Argument list too long") as caught:
-        command.start(["/bin/true", "x" * 200_000], None, {}, inherited)
+        start.start(["/bin/true", "x" * 200_000], None, {}, inherited)
     assert caught.value.exit_code == 126
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
 
 
 def test_exit_codes() -> None:
-    assert [command.exit_code_of(status) for status in (0, 3 << 8, 255 << 8, 9, 0x80 | 11)] == [
+    assert [start.exit_code_of(status) for status in (0, 3 << 8, 255 << 8, 9, 0x80 | 11)] == [
         *(0, 3, 255),
         *(137, 139),
     ]
 
 
-def test_what_was_changed_is_given_on_as_it_was(inherited: Inheritance) -> None:
+def test_what_was_changed_is_given_on_as_it_was(inherited: InheritedState) -> None:
     """In a process of its own: it changes its signals, limits and directory."""
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if not soft:
@@ -118,9 +118,9 @@ def test_what_was_changed_is_given_on_as_it_was(inherited: Inheritance) -> None:
     lower = soft - 1 if soft != resource.RLIM_INFINITY else 1 << 20
     script = f"""
 import os, resource, signal
-from zombiebpf import command
-from zombiebpf.inheritance import Inheritance
-taken = Inheritance.take()
+from zombiebpf.command import start
+from zombiebpf.command.inherited import InheritedState
+taken = InheritedState.capture()
 os.environ["CHANGED"] = "1"
 resource.setrlimit(resource.RLIMIT_MEMLOCK, ({lower}, {hard}))
 signal.signal(signal.SIGUSR1, signal.SIG_DFL)
@@ -131,7 +131,7 @@ os.set_inheritable(forgotten, True)
 os.chdir("/")
 show = '''for f in /proc/$$/fd/*; do echo ${{f##*/}}; done; pwd; ulimit -l
     grep -E "Sig(Blk|Ign)" /proc/self/status; env'''
-os.waitpid(command.start(["/bin/bash", "-c", show], None, taken.environ, taken), 0)
+os.waitpid(start.start(["/bin/bash", "-c", show], None, taken.environ, taken), 0)
 """
     environ = {"A": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
 
@@ -141,7 +141,7 @@ os.waitpid(command.start(["/bin/bash", "-c", show], None, taken.environ, taken),
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, [40])
 
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", script],
         cwd="/usr",
         env=environ,
@@ -152,14 +152,14 @@ os.waitpid(command.start(["/bin/bash", "-c", show], None, taken.environ, taken),
         preexec_fn=prepare,
     ).stdout.split("\n")
     kilobytes = "unlimited" if soft == resource.RLIM_INFINITY else str(soft // 1024)
-    assert told[:3] == ["0", "1", "2"]
-    assert told[told.index("/usr") + 1] == kilobytes
-    assert f"SigBlk:\t{1 << 39:016x}" in told
-    (ignored,) = [int(line.split()[1], 16) for line in told if line.startswith("SigIgn:")]
+    assert printed[:3] == ["0", "1", "2"]
+    assert printed[printed.index("/usr") + 1] == kilobytes
+    assert f"SigBlk:\t{1 << 39:016x}" in printed
+    (ignored,) = [int(line.split()[1], 16) for line in printed if line.startswith("SigIgn:")]
     # 32 and 33 are the C library's own, and GNU make hands them on ignored
     assert ignored & ~(0b11 << 31) == 1 << signal.SIGUSR1 - 1
-    assert "A=1" in told
-    assert not any(line.startswith(("CHANGED=", "LC_CTYPE=")) for line in told)
+    assert "A=1" in printed
+    assert not any(line.startswith(("CHANGED=", "LC_CTYPE=")) for line in printed)
 
 
 # whom

@@ -7,17 +7,17 @@ from typing import Any, get_args
 
 import pytest
 
-from zombiebpf import events
-from zombiebpf.events import (
+from zombiebpf.lifecycle.lifecycle import Lifecycle
+from zombiebpf.model import events
+from zombiebpf.model.events import (
     Event,
-    ExistingFlags,
     ReapFlags,
+    SnapshotFlags,
     StackKind,
     StackProblem,
     TextKind,
     ZombieHook,
 )
-from zombiebpf.lifecycle import Lifecycle
 
 KINDS: tuple[Any, ...] = get_args(Event)
 
@@ -52,14 +52,14 @@ def test_the_state_machine_takes_each(kind: Any) -> None:
 
 def test_what_the_kernels_numbers_mean() -> None:
     # probes/wire.h; test_wire_records.py compares them
-    assert (ZombieHook.SIGNAL_GENERATE, ZombieHook.SCHED_SWITCH) == (0, 1)
+    assert (ZombieHook.SIGNAL_GENERATE, ZombieHook.LATE) == (0, 1)
     assert (TextKind.FILENAME, TextKind.ARGV) == (1, 2)
     assert (ReapFlags.EXITING, ReapFlags.BY_PARENT, ReapFlags.STACKED) == (1, 2, 4)
-    assert (ExistingFlags.EXITING, ExistingFlags.ZOMBIE, ExistingFlags.JOINED) == (1, 2, 4)
+    assert (SnapshotFlags.EXITING, SnapshotFlags.ZOMBIE, SnapshotFlags.JOINED) == (1, 2, 4)
     assert [kind.value for kind in StackKind] == [1, 2, 3, 4]
     assert [problem.value for problem in StackProblem] == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_only_the_reader_knows_is_optional() -> None:
-    existing = events.Existing(*range(14))  # type: ignore[arg-type]
+    existing = events.Snapshot(*range(14))
     assert (existing.parent_comm, existing.argv) == (None, None)

@@ -6,20 +6,23 @@ from __future__ import annotations
 import errno
 import os
 import struct
-from collections.abc import Mapping
-from typing import Any, Callable, Optional
+from collections.abc import Iterator, Mapping
+from typing import Any, Callable, Optional, cast
 
 import pytest
-from btf_blobs import of_structs
 
+from tests.unit.btf_blobs import of_structs
+from zombiebpf.bpf import functions, perf_events, syscall
+from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.compiled import with_maps
+from zombiebpf.bpf.functions import FENTRY, KPROBE, Probe, Trial
+from zombiebpf.bpf.loaded import Probes
+from zombiebpf.bpf.syscall import ProgramError
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import bpf, functions, perf
-from zombiebpf.kernel.bpf import ProgramError
-from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.compiled import with_maps
-from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe, Trial
+from zombiebpf.kernel import program
 
 FUNCTION = "release_task"
+CALLERS = {"wake_up_new_task", "do_wait", FUNCTION}  # whose programs call the stages
 
 
 class FakeKernel:
@@ -61,10 +64,10 @@ class FakeKernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel()
-    monkeypatch.setattr(bpf, "load_program", fake.load)
-    monkeypatch.setattr(bpf, "open_fentry", fake.open_program)
-    monkeypatch.setattr(perf, "open_event", fake.open_event)
-    monkeypatch.setattr(perf, "attach_kprobe", fake.attach_kprobe)
+    monkeypatch.setattr(syscall, "load_program", fake.load)
+    monkeypatch.setattr(syscall, "open_fentry", fake.open_program)
+    monkeypatch.setattr(perf_events, "open_event", fake.open_event)
+    monkeypatch.setattr(perf_events, "attach_kprobe", fake.attach_kprobe)
     monkeypatch.setattr(os, "close", fake.close)
     return fake
 
@@ -73,11 +76,11 @@ def btf(*names: str) -> Btf:
     return Btf(of_structs({}, {}, names), names)
 
 
-def told(number: int, name: Optional[str] = None) -> OSError:
+def os_error(number: int, name: Optional[str] = None) -> OSError:
     return OSError(number, os.strerror(number), *([name] if name else []))
 
 
-def test_each_way_is_tried_once_and_nothing_of_it_stays(kernel: FakeKernel) -> None:
+def test_each_attach_kind_is_tried_once_and_nothing_of_it_stays(kernel: FakeKernel) -> None:
     trial = Trial(btf("another", FUNCTION))
     for _ in range(2):
         assert trial.refusal(FENTRY, FUNCTION) is None
@@ -95,13 +98,13 @@ def test_fentry_is_attached_once_and_each_program_loaded(kernel: FakeKernel) -> 
     assert trial.refusal(FENTRY, FUNCTION) is None
     assert trial.refusal(FENTRY, "another") is None
     assert [call[0] for call in kernel.calls] == ["load", "open", "load"]
-    kernel.fails["load"] = told(errno.EINVAL)
+    kernel.fails["load"] = os_error(errno.EINVAL)
     assert Trial(btf(FUNCTION)).refusal(FENTRY, FUNCTION) == "Invalid argument"
 
 
 def test_fentry_that_was_refused_is_tried_for_the_next(kernel: FakeKernel) -> None:
     trial = Trial(btf(FUNCTION, "another"))
-    kernel.fails["open"] = told(errno.EBUSY)
+    kernel.fails["open"] = os_error(errno.EBUSY)
     assert trial.refusal(FENTRY, FUNCTION) == "Device or resource busy"
     del kernel.fails["open"]
     assert trial.refusal(FENTRY, "another") is None
@@ -109,21 +112,21 @@ def test_fentry_that_was_refused_is_tried_for_the_next(kernel: FakeKernel) -> No
 
 
 @pytest.mark.parametrize(
-    ("call", "way", "error", "why"),
+    ("call", "attach_kind", "error", "why"),
     [
         ("load", FENTRY, ProgramError(errno.EPERM, ""), "Operation not permitted"),
-        ("open", FENTRY, told(errno.EBUSY), "Device or resource busy"),
-        ("open", FENTRY, told(524), "not supported"),  # arm64 before 6.4
-        ("event", KPROBE, told(errno.EACCES, FUNCTION), "Permission denied"),
-        ("event", KPROBE, told(errno.ENOENT, FUNCTION), "no such function"),
-        ("event", KPROBE, told(errno.ENOENT, "/sys/.../type"), "this kernel has none"),
+        ("open", FENTRY, os_error(errno.EBUSY), "Device or resource busy"),
+        ("open", FENTRY, os_error(524), "not supported"),  # arm64 before 6.4
+        ("event", KPROBE, os_error(errno.EACCES, FUNCTION), "Permission denied"),
+        ("event", KPROBE, os_error(errno.ENOENT, FUNCTION), "no such function"),
+        ("event", KPROBE, os_error(errno.ENOENT, "/sys/.../type"), "this kernel has none"),
     ],
 )
 def test_a_refusal_says_why(
-    kernel: FakeKernel, call: str, way: str, error: OSError, why: str
+    kernel: FakeKernel, call: str, attach_kind: str, error: OSError, why: str
 ) -> None:
     kernel.fails[call] = error
-    assert Trial(btf(FUNCTION)).refusal(way, FUNCTION) == why
+    assert Trial(btf(FUNCTION)).refusal(attach_kind, FUNCTION) == why
     assert kernel.open == set()
 
 
@@ -161,6 +164,9 @@ class Loaded:
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
 
+    def kernel_name(self, name: str) -> str:
+        return f"shown_{name}"
+
     def adopt(self, name: str, program: int) -> None:
         self.adopted[name] = program
 
@@ -172,18 +178,25 @@ def maps(code: bytes) -> list[int]:
     return [struct.unpack_from("<BBhi", code, at)[3] for at in range(0, len(code), 16)]
 
 
-@pytest.mark.parametrize(("way", "kind"), [(FENTRY, 26), (KPROBE, 2)])
-def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str, kind: int) -> None:
+def attach(probes: Loaded, wanted: list[Probe], stages: list[str]) -> Iterator[int]:
+    return functions.attach(cast(Probes, probes), wanted, stages, CALLERS)
+
+
+@pytest.mark.parametrize(("attach_kind", "program_type"), [(FENTRY, 26), (KPROBE, 2)])
+def test_the_stages_of_stacks_are_loaded_once_more(
+    kernel: FakeKernel, attach_kind: str, program_type: int
+) -> None:
     probes = Loaded()
-    number = 5 if way == FENTRY else 0
-    opened = list(functions.attach(probes, [Probe(FUNCTION, way, 5)], ["first", "second"]))
+    number = 5 if attach_kind == FENTRY else 0
+    wanted = [Probe(FUNCTION, attach_kind, 5)]
+    opened = list(attach(probes, wanted, ["first", "second"]))
     loads = [call for call in kernel.calls if call[0] == "load"]
     assert [load[2:] for load in loads] == [
-        ("first", kind, number), ("second", kind, number), (f"on_{FUNCTION}", kind, number),
-    ]  # fmt: skip
+        (f"shown_{name}", program_type, number) for name in ("first", "second", f"on_{FUNCTION}")
+    ]
     for load in loads:
         assert maps(load[1]) == [8, 9, 7]
-    assert probes[f"{way}_stages"] == {0: opened[0], 1: opened[1]}
+    assert probes[f"{attach_kind}_stages"] == {0: opened[0], 1: opened[1]}
     assert list(probes.adopted) == [f"on_{FUNCTION}"]
     assert kernel.open == {*opened, *probes.adopted.values()}
     functions.close(opened)
@@ -192,44 +205,46 @@ def test_the_stages_of_stacks_are_loaded_once_more(kernel: FakeKernel, way: str,
 
 def test_others_have_their_own_maps_and_no_stages(kernel: FakeKernel) -> None:
     probes = Loaded()
-    (opened,) = functions.attach(probes, [Probe("proc_exit_connector", KPROBE, 0)], ["first"])
+    wanted = [Probe("proc_exit_connector", KPROBE, 0)]
+    (opened,) = attach(probes, wanted, ["first"])
     load, kprobe = kernel.calls
-    assert load[2:] == ("on_proc_exit_connector", 2, 0)
+    assert load[2:] == ("shown_on_proc_exit_connector", 2, 0)
     assert maps(load[1]) == [7, 9, 7]
     assert kprobe == ("kprobe", opened - 1, "proc_exit_connector")
     assert probes.adopted == {"on_proc_exit_connector": opened - 1}
     assert kernel.open == {opened, opened - 1}
 
 
-@pytest.mark.parametrize(("way", "call"), [(FENTRY, "open"), (KPROBE, "kprobe"), (FENTRY, "load")])
+@pytest.mark.parametrize(
+    ("attach_kind", "call"), [(FENTRY, "open"), (KPROBE, "kprobe"), (FENTRY, "load")]
+)
 def test_what_was_opened_before_a_failure_is_closed(
-    kernel: FakeKernel, way: str, call: str
+    kernel: FakeKernel, attach_kind: str, call: str
 ) -> None:
-    kernel.fails[call] = told(errno.EPERM)
+    kernel.fails[call] = os_error(errno.EPERM)
     probes = Loaded()
     with pytest.raises(PrivilegeError, match="not permitted"):
-        attach_functions([Probe(FUNCTION, way, 5)], probes)()
+        attach_functions([Probe(FUNCTION, attach_kind, 5)], probes)()
     assert kernel.open == set(probes.adopted.values())  # for the probes to close
 
 
 def test_kprobes_share_the_stages(kernel: FakeKernel) -> None:
     probes = Loaded()
     wanted = [Probe(name, KPROBE, 0) for name in ("do_wait", FUNCTION, "proc_exit_connector")]
-    for _ in functions.attach(probes, wanted, ["first"]):
+    for _ in attach(probes, wanted, ["first"]):
         pass
     loads = [call[2] for call in kernel.calls if call[0] == "load"]
-    assert loads == ["first", "on_do_wait", f"on_{FUNCTION}", "on_proc_exit_connector"]
+    names = ["first", "on_do_wait", f"on_{FUNCTION}", "on_proc_exit_connector"]
+    assert loads == [f"shown_{name}" for name in names]
     assert probes["fentry_stages"] == {}
 
 
 def attach_functions(wanted: list[Probe], probes: Loaded) -> Callable[[], object]:
-    from zombiebpf.kernel import program
-
-    return lambda: program.attach_functions(probes, wanted)
+    return lambda: program.attach_functions(cast(Probes, probes), wanted)
 
 
 def test_a_failure_is_one_line_and_closes_the_others(kernel: FakeKernel) -> None:
-    kernel.fails["kprobe"] = told(errno.EPERM)
+    kernel.fails["kprobe"] = os_error(errno.EPERM)
     probes = Loaded()
     attach = attach_functions(
         [Probe(FUNCTION, FENTRY, 5), Probe("proc_exit_connector", KPROBE, 0)], probes

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from zombiebpf.kernel.headers import kernel_version, write_stubs
+from zombiebpf.bpf.headers import kernel_version, write_stubs
 
 
 @pytest.mark.parametrize(

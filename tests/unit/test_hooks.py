@@ -9,22 +9,15 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from btf_blobs import of_structs
 
+from tests.unit.btf_blobs import of_structs
+from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.functions import FENTRY, KPROBE, Probe
+from zombiebpf.bpf.kallsyms import Range
 from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.kernel import hooks, takeover
-from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe
-from zombiebpf.kernel.hooks import (
-    Kernel,
-    Preemption,
-    choose,
-    macros,
-    probes,
-    programs,
-)
+from zombiebpf.kernel import attach_scan, hooks
+from zombiebpf.kernel.hooks import Kernel, Preemption, choose, macros, probes, programs
 from zombiebpf.kernel.layout import TRACEPOINTS, btf_names
-from zombiebpf.kernel.symbols import Range
 from zombiebpf.kernel.variants import FACTS, FUNCTIONS, VARIANTS, Variant
 
 # as on Linux 6.18
@@ -72,17 +65,17 @@ def kernel(
     without: Sequence[str] = (),
     changed: Optional[Mapping[str, int]] = None,
     sites: Sequence[Range] = (),
-    ways: Sequence[str] = (),
+    kinds: Sequence[str] = (),
     not_by: Optional[Mapping[str, Sequence[str]]] = None,
     preemption: Preemption = NOWHERE,
 ) -> Kernel:
-    """`ways`: how functions can be hooked; `not_by`: way -> functions that are exceptions."""
+    """`kinds`: how functions can be hooked; `not_by`: kind -> functions that are exceptions."""
 
-    def refusal(way: str, function: str) -> Optional[str]:
+    def refusal(kind: str, function: str) -> Optional[str]:
         assert function in FUNCTIONS
-        if way not in ways:
+        if kind not in kinds:
             return "Operation not permitted"
-        return "No such file or directory" if function in (not_by or {}).get(way, ()) else None
+        return "No such file or directory" if function in (not_by or {}).get(kind, ()) else None
 
     there = {**ARGUMENTS, **(changed or {})}
     for name in without:
@@ -92,7 +85,7 @@ def kernel(
 
 
 def whole() -> Kernel:
-    return kernel(ways=[FENTRY, KPROBE])
+    return kernel(kinds=[FENTRY, KPROBE])
 
 
 def names(choices: Mapping[str, hooks.Choice]) -> dict[str, str]:
@@ -119,7 +112,7 @@ def test_where_no_function_can_be_hooked_tracepoints_do() -> None:
         "no kprobe of release_task: Operation not permitted"
     )
     assert probes(kernel(), choices) == []
-    assert {choice.way for choice in choices.values()} == {""}
+    assert {choice.attach_kind for choice in choices.values()} == {""}
 
 
 def test_a_kind_of_hook_stands_for_the_best_of_that_kind() -> None:
@@ -127,7 +120,7 @@ def test_a_kind_of_hook_stands_for_the_best_of_that_kind() -> None:
     assert names(choose(whole(), facts)) == ON_TRACEPOINTS
     choices = choose(whole(), {"reap": "kprobe", "zombie": "fentry", "fork": "kprobe"})
     assert names(choices) == {**BEST, "fork": "wake_up_new_task"}
-    assert (choices["reap"].way, choices["zombie"].way) == (KPROBE, FENTRY)
+    assert (choices["reap"].attach_kind, choices["zombie"].attach_kind) == (KPROBE, FENTRY)
     with pytest.raises(UsageError, match="no hook 'fentry' for fork"):
         choose(whole(), {"fork": "fentry"})
     with pytest.raises(ZombiebpfError, match="no fentry of release_task"):
@@ -135,43 +128,43 @@ def test_a_kind_of_hook_stands_for_the_best_of_that_kind() -> None:
 
 
 def test_where_there_is_no_fentry_a_kprobe_does() -> None:
-    asked = kernel(ways=[KPROBE])
+    asked = kernel(kinds=[KPROBE])
     choices = choose(asked, {})
     assert names(choices) == BEST
     assert choices["reap"].hook == "kprobe release_task"
-    assert {each.way for each in probes(asked, choices)} == {KPROBE}
+    assert {each.attach_kind for each in probes(asked, choices)} == {KPROBE}
 
 
 def test_each_fact_is_asked_for_its_own_functions() -> None:
     """kill_orphaned_pgrp() is inlined here: the others are not the worse for it."""
     asked = kernel(
-        ways=[FENTRY, KPROBE],
+        kinds=[FENTRY, KPROBE],
         not_by={FENTRY: ["kill_orphaned_pgrp"], KPROBE: ["kill_orphaned_pgrp"]},
     )
     choices = choose(asked, {})
     assert names(choices) == {**BEST, "reparent": "sched_switch"}
     assert "no kprobe of kill_orphaned_pgrp: No such file" in choices["reparent"].why
-    assert choices["reap"].way == FENTRY
+    assert choices["reap"].attach_kind == FENTRY
 
 
-def test_a_variant_hooks_all_its_functions_in_one_way() -> None:
-    asked = kernel(ways=[FENTRY, KPROBE], not_by={FENTRY: ["proc_exit_connector"]})
+def test_a_variant_hooks_all_its_functions_in_one_kind() -> None:
+    asked = kernel(kinds=[FENTRY, KPROBE], not_by={FENTRY: ["proc_exit_connector"]})
     choices = choose(asked, {})
     assert names(choices) == BEST
-    assert {choices[fact].way for fact in ("zombie", "reparent", "reap")} == {KPROBE}
+    assert {choices[fact].attach_kind for fact in ("zombie", "reparent", "reap")} == {KPROBE}
 
 
-@pytest.mark.parametrize("way", [FENTRY, KPROBE])
-def test_the_way_can_be_asked_for(way: str) -> None:
-    choices = choose(whole(), {"reap": f"release_task:{way}"})
+@pytest.mark.parametrize("kind", [FENTRY, KPROBE])
+def test_the_attach_kind_can_be_asked_for(kind: str) -> None:
+    choices = choose(whole(), {"reap": f"release_task:{kind}"})
     assert choices["reap"].variant.name == "release_task"
-    assert (choices["reap"].way, choices["reap"].why) == (way, "asked for by --hook")
+    assert (choices["reap"].attach_kind, choices["reap"].why) == (kind, "asked for by --hook")
 
 
 def test_a_function_is_hooked_once() -> None:
     forced = {"zombie": "proc_exit_connector:kprobe", "reap": "release_task:fentry"}
     found = probes(whole(), choose(whole(), forced))
-    assert [(each.function, each.way) for each in found] == [
+    assert [(each.function, each.attach_kind) for each in found] == [
         ("release_task", FENTRY),
         ("kill_orphaned_pgrp", FENTRY),
         ("proc_exit_connector", KPROBE),
@@ -179,10 +172,10 @@ def test_a_function_is_hooked_once() -> None:
 
 
 def test_where_all_programs_but_kprobes_are_preempted() -> None:
-    asked = kernel(ways=[FENTRY, KPROBE], preemption=Preemption(True, True))
+    asked = kernel(kinds=[FENTRY, KPROBE], preemption=Preemption(True, True))
     choices = choose(asked, {})
     assert names(choices) == NOT_PREEMPTED
-    assert {choice.way for choice in choices.values()} == {KPROBE}
+    assert {choice.attach_kind for choice in choices.values()} == {KPROBE}
     assert choices["fork"].why == (
         "a kprobe's program is never preempted; others are here, and miss events then"
     )
@@ -197,18 +190,18 @@ def test_where_all_programs_but_kprobes_are_preempted() -> None:
 
 
 def test_where_fentry_is_preempted_and_tracepoints_are_not() -> None:
-    asked = kernel(ways=[FENTRY, KPROBE], preemption=Preemption(True, False))
+    asked = kernel(kinds=[FENTRY, KPROBE], preemption=Preemption(True, False))
     choices = choose(asked, {})
     assert names(choices) == BEST
-    assert {choices[fact].way for fact in ("zombie", "reparent", "reap")} == {KPROBE}
+    assert {choices[fact].attach_kind for fact in ("zombie", "reparent", "reap")} == {KPROBE}
     assert choices["exit"].why == "the most exact this kernel offers"
 
 
 def test_preempted_programs_are_better_than_none() -> None:
-    asked = kernel(ways=[FENTRY], preemption=Preemption(True, True))
+    asked = kernel(kinds=[FENTRY], preemption=Preemption(True, True))
     choices = choose(asked, {})
     assert names(choices) == BEST
-    assert choices["reap"].way == FENTRY
+    assert choices["reap"].attach_kind == FENTRY
     assert choices["wait"].why == "no kprobe of do_wait: Operation not permitted"
     found = macros(asked, choices)
     assert found["EXITS_LEFT_OUT"] == found["WAITS_LEFT_OUT"] == "1"
@@ -218,11 +211,11 @@ def test_preempted_programs_are_better_than_none() -> None:
 def test_what_is_taken_over_first_has_a_program_of_its_own_at_tracepoints(
     preemption: Preemption,
 ) -> None:
-    asked = kernel(ways=[KPROBE], preemption=preemption)
-    found = {name for name, _ in takeover.programs(asked, choose(asked, {}))}
-    own = {"on_takeover_exit", "on_takeover_fork"}
+    asked = kernel(kinds=[KPROBE], preemption=preemption)
+    found = {name for name, _ in attach_scan.programs(asked, choose(asked, {}))}
+    own = {"on_scan_exit", "on_scan_fork"}
     assert found & own == (set() if preemption.tracepoints else own)
-    assert "on_takeover_step" in found
+    assert "on_scan_step" in found
 
 
 def test_probes_name_the_function_of_btf() -> None:
@@ -261,14 +254,14 @@ def test_a_fact_without_any_hook_is_an_error(lacks: str, fact: str) -> None:
     with pytest.raises(ZombiebpfError) as raised:
         choose(kernel([lacks]), {})
     assert f"no tracepoint {lacks}, which tells of every {fact}" in raised.value.what
-    assert raised.value.cure == "a kernel with CONFIG_TRACEPOINTS and Linux 5.8 or newer has it"
+    assert raised.value.fix == "a kernel with CONFIG_TRACEPOINTS and Linux 5.8 or newer has it"
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: f"{variant.fact}={variant.name}")
 def test_any_hook_can_be_asked_for(variant: Variant) -> None:
     choices = choose(whole(), {variant.fact: variant.name})
-    way = variant.ways[0] if variant.functions else ""
-    assert choices[variant.fact] == (variant, "asked for by --hook", way)
+    kind = variant.attach_kinds[0] if variant.functions else ""
+    assert choices[variant.fact] == (variant, "asked for by --hook", kind)
     others = {fact: name for fact, name in names(choices).items() if fact != variant.fact}
     assert others == {fact: name for fact, name in BEST.items() if fact != variant.fact}
 
@@ -286,22 +279,22 @@ def test_a_function_that_is_asked_for_and_cannot_be_hooked(given: str) -> None:
     assert raised.value.what.startswith(f"--hook reap={given}: no ")
     assert "no kprobe of release_task: Operation not permitted" in raised.value.what
     assert ("fentry" in raised.value.what) == (given == "release_task")
-    assert raised.value.cure
+    assert raised.value.fix
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("given", "cure"),
+    ("given", "fix"),
     [
         ("release_task:uprobe", "it is release_task:fentry or release_task:kprobe"),
         ("release_task:", "it is release_task:fentry or release_task:kprobe"),
         ("kmem_cache_free:kprobe", "it is kmem_cache_free"),
     ],
 )
-def test_a_way_that_is_not_known(given: str, cure: str) -> None:
+def test_an_attach_kind_that_is_not_known(given: str, fix: str) -> None:
     with pytest.raises(UsageError) as raised:
         choose(whole(), {"reap": given})
-    assert str(raised.value) == f"no hook {given!r} for reap ({cure})"
+    assert str(raised.value) == f"no hook {given!r} for reap ({fix})"
 
 
 def test_a_fact_that_is_not_known() -> None:
@@ -335,7 +328,7 @@ def test_with_nobody_to_ask_the_best_is_tried() -> None:
 
 
 def test_without_btf_a_kprobe_needs_none() -> None:
-    asked = Kernel(None, [], None, lambda way, function: None if way == KPROBE else "no BTF")
+    asked = Kernel(None, [], None, lambda kind, function: None if kind == KPROBE else "no BTF")
     choices = choose(asked, {})
     assert names(choices) == BEST
     assert {each.btf_id for each in probes(asked, choices)} == {0}
@@ -382,10 +375,10 @@ def test_macros_of_a_kernel_with_tracepoints_only() -> None:
     }
 
 
-@pytest.mark.parametrize(("ways", "fentry"), [([FENTRY, KPROBE], "1"), ([KPROBE], "0")])
-def test_macros_of_a_whole_kernel(ways: list[str], fentry: str) -> None:
+@pytest.mark.parametrize(("kinds", "fentry"), [([FENTRY, KPROBE], "1"), ([KPROBE], "0")])
+def test_macros_of_a_whole_kernel(kinds: list[str], fentry: str) -> None:
     """sched_switch stays, for the sleeps of Python's threads."""
-    assert made(kernel(ways=ways)) == {
+    assert made(kernel(kinds=kinds)) == {
         **EITHER,
         **dict.fromkeys((*TRACEPOINTS_ONLY, *PREEMPTED_ONLY), "0"),
         **dict.fromkeys(FUNCTIONS_ONLY, "1"),

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from zombiebpf.bpf import headers
+from zombiebpf.bpf.compiled import Compiled, Map, map_references, with_maps
+from zombiebpf.bpf.syscall import MapShape
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import cache, program
-from zombiebpf.kernel.bpf import MapShape, kernel_name
-from zombiebpf.kernel.compiled import Compiled, Map, map_references, with_maps
 
 NAME = "0a.probes"
 COMPILED = Compiled(
@@ -126,7 +127,7 @@ def test_a_right_hash_of_something_else(text: str) -> None:
 
 
 def test_the_oldest_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "_MOST", 3)
+    monkeypatch.setattr(cache, "_MAX_FILES", 3)
     for number in range(5):
         cache.keep(f"{number}.probes", COMPILED)
         os.utime(place / f"{number}.probes", ns=(number, number))
@@ -136,18 +137,18 @@ def test_the_oldest_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(cache.CACHE, "")
-    assert cache.place() is None
+    assert cache.directory_path() is None
     cache.keep(NAME, COMPILED)
     assert cache.find(NAME) is None
     monkeypatch.delenv(cache.CACHE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    assert cache.place() == str(tmp_path / "zombiebpf")
+    assert cache.directory_path() == str(tmp_path / "zombiebpf")
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.place() == str(tmp_path / ".cache/zombiebpf")
+    assert cache.directory_path() == str(tmp_path / ".cache/zombiebpf")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert cache.place() == "/var/cache/zombiebpf"
+    assert cache.directory_path() == "/var/cache/zombiebpf"
 
 
 def test_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +165,7 @@ def test_what_the_name_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     names = [cache.name_of("a"), cache.name_of("a"), cache.name_of("b")]
     (package / "version.py").write_text("__version__ = '0.31.0'")
     names.append(cache.name_of("a"))
-    monkeypatch.setattr(cache.headers, "kconfig", lambda: "another kernel")
+    monkeypatch.setattr(headers, "kconfig", lambda: "another kernel")
     names.append(cache.name_of("a"))
     assert names[0] == names[1]
     assert len(set(names)) == 4
@@ -191,9 +192,8 @@ def test_programs_can_be_told_apart_by_their_names_in_the_kernel() -> None:
     source = "".join((program.probes_directory() / name).read_text() for name in program.SOURCES)
     names = [f"on_{name}" for name in re.findall(r"^(?:FUNCTION_)?PROBE\((\w+)\)", source, re.M)]
     names += [*program.STAGES, "on_python_start"]
-    names += re.findall(r"^int (on_takeover_\w+)\(", source, re.M)
+    names += re.findall(r"^int (on_scan_\w+)\(", source, re.M)
     assert len(names) > 15
-    short = [kernel_name(name) for name in names]
-    assert len({*short}) == len(names)
-    assert all(len(each) <= 15 for each in short)
-    assert kernel_name("on_sched_process_fork") == b"zb_fork"
+    short = {program.kernel_name(name)[:15] for name in names}  # BPF_OBJ_NAME_LEN
+    assert len(short) == len(names)
+    assert program.kernel_name("on_sched_process_fork") == "zb_fork"

@@ -4,14 +4,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+from zombiebpf.bpf.compiled import Compiled, Map
+from zombiebpf.bpf.syscall import MapShape
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import compiler
-from zombiebpf.kernel.bpf import MapShape
-from zombiebpf.kernel.compiled import Compiled, Map
 from zombiebpf.kernel.compiler import CompileError, compile_probes
 from zombiebpf.kernel.layout import Layout
 
@@ -25,7 +25,7 @@ def answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     program, file = tmp_path / "python", tmp_path / "answer"
     program.write_text(f"#!/bin/sh\ncat >{tmp_path}/asked\necho complaint >&2\ncat {file}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(compiler.sys, "executable", str(program))
+    monkeypatch.setattr(sys, "executable", str(program))
     return file
 
 
@@ -56,4 +56,4 @@ def test_bcc_cannot_be_used(answer: Path) -> None:
     answer.write_bytes(b'unusable\n["bcc does not import", "install it"]')
     with pytest.raises(ZombiebpfError) as caught:
         compile_probes("", LAYOUT)
-    assert (caught.value.what, caught.value.cure) == ("bcc does not import", "install it")
+    assert (caught.value.what, caught.value.fix) == ("bcc does not import", "install it")

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Optional
 
 import pytest
-from btf_blobs import of_structs
 
+from tests.unit.btf_blobs import of_structs
+from zombiebpf.bpf.btf import Btf
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel.btf import Btf
 from zombiebpf.kernel.layout import (
     OF_MACHINE,
     STRUCTS,
@@ -174,7 +174,7 @@ def test_a_field_that_is_missing_is_named(struct: str, path: str) -> None:
     with pytest.raises(ZombiebpfError) as raised:
         from_btf(kernel(fields))
     assert raised.value.what == f"this kernel's BTF has no {struct}.{path}"
-    assert raised.value.cure
+    assert raised.value.fix
 
 
 def test_a_struct_that_is_missing_is_named() -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import os
 import signal
-from typing import Any, Optional
+from typing import Any, Optional, get_type_hints
 
 import pytest
 
-from zombiebpf.life import (
+from zombiebpf.lifecycle.builder import LifeBuilder
+from zombiebpf.model.life import (
     Actor,
     AdopterKind,
     Life,
+    ReapCall,
+    ReapedBy,
     Reparenting,
     State,
     signal_name,
@@ -160,6 +163,61 @@ def test_names_of_signals(number: int, name: str) -> None:
     assert signal_name(number) == name
 
 
-def test_lives_do_not_share_their_reasons() -> None:
-    assert life().unseen == {}
-    assert life().unseen is not life().unseen
+@pytest.mark.parametrize(
+    ("fields", "already", "duration"),
+    [
+        ({}, False, None),
+        ({"exit_ns": 200, "zombie_ns": 210}, False, 790),  # up to the end
+        ({"exit_ns": 200, "zombie_ns": 210, "reap_ns": 250}, False, 40),
+        ({"exit_ns": 200, "reap_ns": 250}, False, None),  # the kernel released it
+        ({"zombie_ns": 260, "reap_ns": 250}, False, 0),  # a late zombie instant
+        ({"zombie_ns": 1010}, False, 0),  # after the last event
+        ({"was_zombie": True}, True, 900),  # from the beginning to the end
+        ({"was_zombie": True, "reap_ns": 250}, True, 150),
+        ({"was_zombie": True, "zombie_ns": 210}, False, 790),  # during the attach scan
+        ({"was_zombie": True, "exit_ns": 210, "reap_ns": 250}, False, None),
+    ],
+)
+def test_how_long_it_was_a_zombie_within_an_observation(
+    fields: dict[str, Any], already: bool, duration: Optional[int]
+) -> None:
+    seen = life(**fields)
+    assert seen.already_zombie is already
+    assert seen.zombie_duration_ns(started_ns=100, ended_ns=1000) == duration
+
+
+CALL = ReapCall("wait4", 0, None, None, "join")
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({}, None),
+        ({"reaped_by": ReapedBy.PARENT, "reap_call": CALL}, None),  # not reaped
+        ({"reap_ns": 5, "reaped_by": ReapedBy.KERNEL, "reap_call": CALL}, "kernel"),
+        ({"reap_ns": 5, "reaper": Actor(1, 1, None), "reap_call": CALL}, "join"),
+        ({"reap_ns": 5, "reaper": Actor(1, 1, None), "reap_call": CALL._replace(kind=None)},
+         "wait4"),
+        ({"reap_ns": 5, "reaper": Actor(1, 1, None),
+          "reap_call": CALL._replace(kind=None, syscall=None)}, "unseen"),
+        ({"reap_ns": 5, "reaper": Actor(1, 1, None)}, "unseen"),
+        ({"reap_ns": 5, "reap_call": CALL}, "unseen"),
+    ],
+)  # fmt: skip
+def test_reap_kind(fields: dict[str, Any], kind: Optional[str]) -> None:
+    assert life(**fields).reap_kind == kind
+
+
+def test_a_builder_has_the_fields_types_and_defaults_of_a_record() -> None:
+    hints, defaults = get_type_hints(LifeBuilder), vars(LifeBuilder)
+    assert {name: hints.get(name) for name in Life._fields} == get_type_hints(Life)
+    assert {name: defaults[name] for name in Life._fields if name in defaults} == (
+        Life._field_defaults
+    )
+
+
+def test_a_record_is_immutable() -> None:
+    with pytest.raises(AttributeError):
+        life().reap_ns = 1  # type: ignore[misc]
+    with pytest.raises(TypeError):
+        life().unseen["argv"] = "lost"  # type: ignore[index]

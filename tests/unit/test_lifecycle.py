@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from streams import (
+
+from tests.unit.event_builders import (
     APP,
     DUMPED,
     EXITED_3,
@@ -30,9 +31,10 @@ from streams import (
     wait,
     zombie,
 )
-
-from zombiebpf.events import Event, Exit, ReapFlags, ZombieHook
-from zombiebpf.life import (
+from zombiebpf.lifecycle.builder import UNSEEN_LOST, UNSEEN_REAP
+from zombiebpf.lifecycle.lifecycle import UNSEEN_ZOMBIE
+from zombiebpf.model.events import Event, Exit, ReapFlags, ZombieHook
+from zombiebpf.model.life import (
     Actor,
     Execution,
     Life,
@@ -41,8 +43,6 @@ from zombiebpf.life import (
     ReapedBy,
     State,
 )
-from zombiebpf.lifecycle import UNSEEN_ZOMBIE
-from zombiebpf.open_life import UNSEEN_LOST, UNSEEN_REAP
 
 P = 20
 
@@ -102,7 +102,7 @@ def test_lives_that_are_not_over() -> None:
     running, dead = machine.finish()
     assert (running.pid, running.state, running.exit_ns) == (21, State.RUNNING, None)
     assert (dead.pid, dead.state, dead.zombie_ns) == (22, State.ZOMBIE, 210)
-    assert dead.reaped_by is dead.reaper is dead.reap_call is None
+    assert (dead.reaped_by, dead.reaper, dead.reap_call) == (None, None, None)
     assert dict(running.unseen) == dict(dead.unseen) == {}
     assert_empty(machine)
 
@@ -129,10 +129,10 @@ def test_events_of_processes_that_are_not_followed() -> None:
 
 
 def test_a_late_zombie() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         exit_(200, P),
-        zombie(300, P, hook=ZombieHook.SCHED_SWITCH),
+        zombie(300, P, hook=ZombieHook.LATE),
         reap(400, P),
     ]
     life = life_of(events, P)
@@ -144,13 +144,13 @@ def test_a_late_zombie_that_comes_behind_its_reap() -> None:
     machine = lifecycle()
     assert machine.feed([fork(100, P), exit_(200, P), reap(400, P)]) == []
     assert machine.alive == 0
-    machine.feed([zombie(390, P, hook=ZombieHook.SCHED_SWITCH)])
+    machine.feed([zombie(390, P, hook=ZombieHook.LATE)])
     (life,) = machine.finish()
     assert (life.zombie_ns, life.zombie_exact, dict(life.unseen)) == (390, False, {})
 
 
 def test_a_zombie_that_is_not_seen() -> None:
-    machine = lifecycle(grace_ns=MS)
+    machine = lifecycle(late_event_ns=MS)
     assert machine.feed([fork(100, P, exit_signal=0), exit_(200, P), reap(400, P)]) == []
     assert machine.feed([fork(400 + MS, 30)]) == []
     (life,) = machine.feed([fork(401 + MS, 31)])
@@ -165,29 +165,28 @@ def test_a_zombie_that_is_not_seen() -> None:
 
 @pytest.mark.parametrize("seen", [P, 0], ids=["visible", "of another PID namespace"])
 def test_an_autoreap(seen: int) -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         exit_(200, P),
-        autoreap(300, P, reaper_start_ns=start(P)),
+        autoreap(300, P, reaper_start_ns=start(P))._replace(reaper_pid=seen),
     ]
-    events[-1] = events[-1]._replace(reaper_pid=seen)  # type: ignore[call-arg, union-attr]
     (life,) = lifecycle().feed(events)  # at once: there is nothing to wait for
     assert (life.zombie_ns, life.reaped_by) == (None, ReapedBy.KERNEL)
-    assert life.reaper is life.reap_call is None
+    assert (life.reaper, life.reap_call) == (None, None)
     assert (life.state, life.reap_latency_ns) == (State.REAPED, 100)
     assert dict(life.unseen) == {}
 
 
 def test_the_signal_before_an_autoreap_is_no_zombie() -> None:
     # SA_NOCLDWAIT: the signal is sent, and then the child is released all the same
-    events = [fork(100, P), exit_(200, P), zombie(250, P), autoreap(300, P)]
+    events: list[Event] = [fork(100, P), exit_(200, P), zombie(250, P), autoreap(300, P)]
     life = life_of(events, P)
     assert (life.zombie_ns, life.reaped_by, dict(life.unseen)) == (None, ReapedBy.KERNEL, {})
 
 
 def test_a_zombie_that_its_dying_parent_releases() -> None:
     # its adopter ignores SIGCHLD: forget_original_parent() releases it
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, 30, by=P),
         exit_(200, 30),
@@ -206,16 +205,16 @@ def test_a_zombie_that_its_dying_parent_releases() -> None:
 def test_a_zombie_that_an_invisible_dying_parent_releases() -> None:
     # the parent lies in a PID namespace that the observer cannot see: it, too, has PID 0
     released = autoreap(310, P, parent=0, reaper_start_ns=start(99))._replace(reaper_pid=0)
-    events = [fork(100, P, by=0), exit_(200, P), zombie(210, P, parent=0), released]
+    events: list[Event] = [fork(100, P, by=0), exit_(200, P), zombie(210, P, parent=0), released]
     life = life_of(events, P)
     assert (life.zombie_ns, life.reaped_by) == (210, ReapedBy.KERNEL)
 
 
 def test_a_late_switch_after_an_autoreap_is_no_zombie() -> None:
     machine = lifecycle()
-    events = [fork(100, 30, by=P), exit_(200, 30), autoreap(300, 30, parent=APP)]
+    events: list[Event] = [fork(100, 30, by=P), exit_(200, 30), autoreap(300, 30, parent=APP)]
     assert machine.feed(events) == []  # its adoption by APP has not come yet
-    machine.feed([zombie(310, 30, hook=ZombieHook.SCHED_SWITCH), reparent(320, P, to=APP)])
+    machine.feed([zombie(310, 30, hook=ZombieHook.LATE), reparent(320, P, to=APP)])
     (life,) = machine.finish()
     assert (life.zombie_ns, life.reaped_by) == (None, ReapedBy.KERNEL)
     assert dict(life.unseen) == {}
@@ -286,7 +285,12 @@ def test_a_free_behind_the_reap_tells_nothing_new() -> None:
     (life,) = machine.feed([*plain(100, P), freed(16 * MS, P)])
     assert (life.reap_ns, life.reap_exact, life.reaped_by) == (700, True, ReapedBy.PARENT)
     assert machine.finish() == []
-    waiting = [fork(100, P), exit_(200, P), reap(400, P), freed(16 * MS, P)]  # for its zombie
+    waiting: list[Event] = [
+        fork(100, P),
+        exit_(200, P),
+        reap(400, P),
+        freed(16 * MS, P),
+    ]  # for its zombie
     life = life_of(waiting, P)
     assert (life.reap_ns, life.reap_exact) == (400, True)
 
@@ -317,7 +321,7 @@ def test_a_pid_that_is_used_again() -> None:
         reap(300, P, code=EXITED_3),  # its zombie has not come yet
         fork(400, P, start_ns=second),
         exec_(450, P, start_ns=second, comm="second"),
-        zombie(290, P, code=EXITED_3, hook=ZombieHook.SCHED_SWITCH),
+        zombie(290, P, code=EXITED_3, hook=ZombieHook.LATE),
         exit_(500, P, KILLED, start_ns=second, comm="second"),
         zombie(510, P, code=KILLED, start_ns=second),
         reap(520, P, code=KILLED, start_ns=second),
@@ -349,7 +353,7 @@ def test_processes_that_the_observer_cannot_see_share_pid_0() -> None:
 
 
 def test_nothing_is_kept_of_lives_that_are_over() -> None:
-    machine = lifecycle(grace_ns=MS)
+    machine = lifecycle(late_event_ns=MS)
     seen = 0
     for number in range(0, 20_000, 2):
         at, pid = number * 1000, 100 + number % 3000

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from streams import (
+
+from tests.unit.event_builders import (
     MS,
     as_fields,
     exec_,
@@ -18,9 +19,8 @@ from streams import (
     start,
     zombie,
 )
-
-from zombiebpf.events import Event
-from zombiebpf.life import Actor, AdopterKind, Life, ReapedBy, Reparenting
+from zombiebpf.model.events import Event
+from zombiebpf.model.life import Actor, AdopterKind, Life, ReapedBy, Reparenting
 
 P, C = 20, 30  # a parent that dies, and its child
 SHEPHERD = 50  # a subreaper
@@ -121,7 +121,7 @@ def test_twice_as_a_zombie() -> None:
 
 
 def test_to_a_sibling_thread_and_then_to_a_subreaper() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         reparent(200, P, to=P, tid=21, exact=False),
@@ -141,7 +141,7 @@ def test_to_a_sibling_thread_and_then_to_a_subreaper() -> None:
 
 
 def test_to_a_sibling_thread_is_no_orphaning() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         reparent(200, P, to=P, tid=21, adopter_tid=22),
@@ -156,7 +156,7 @@ def test_to_a_sibling_thread_is_no_orphaning() -> None:
 
 
 def test_only_the_dying_threads_children_are_given_away() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         fork(120, 31, by=P, forker_tid=22),
@@ -191,7 +191,7 @@ def test_a_child_that_was_reaped_before_is_not_given_away() -> None:
 
 @pytest.mark.parametrize("with_zombie", [True, False])
 def test_the_adoption_comes_behind_the_reap(with_zombie: bool) -> None:
-    machine = lifecycle(grace_ns=MS)
+    machine = lifecycle(late_event_ns=MS)
     events = [*family(), exit_(200, P), exit_(300, C)]
     if with_zombie:
         events.append(zombie(310, C, parent=SHEPHERD))
@@ -205,7 +205,7 @@ def test_the_adoption_comes_behind_the_reap(with_zombie: bool) -> None:
 
 def test_the_adoption_to_a_sibling_thread_comes_behind_the_reap() -> None:
     # a thread that is not the last sends no signal: its last switch alone tells of it
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         exit_(300, C),
@@ -219,7 +219,7 @@ def test_the_adoption_to_a_sibling_thread_comes_behind_the_reap() -> None:
 
 
 def test_the_adoption_comes_too_late() -> None:
-    machine = lifecycle(grace_ns=MS)
+    machine = lifecycle(late_event_ns=MS)
     events = [*family(), exit_(300, C), zombie(310, C, parent=SHEPHERD), reap(320, C, by=SHEPHERD)]
     assert machine.feed(events) == []
     (life,) = machine.feed([fork(321 + MS, 99)])
@@ -233,13 +233,13 @@ def test_the_adoption_comes_too_late() -> None:
     assert as_fields(life) == before
 
 
-@pytest.mark.parametrize("told", [True, False], ids=["unresolved", "lost"])
-def test_an_adoption_that_is_not_seen(told: bool) -> None:
+@pytest.mark.parametrize("sent", [True, False], ids=["unresolved", "lost"])
+def test_an_adoption_that_is_not_seen(sent: bool) -> None:
     nobody = reparent(200, P, to=0, resolved=False, adopter_start_ns=0)
     events = [
         *family(),
         exit_(190, P),
-        *([nobody] if told else []),
+        *([nobody] if sent else []),
         exit_(300, C),
         zombie(310, C, parent=1),
         reap(320, C, by=1),
@@ -268,7 +268,7 @@ def test_the_second_adoption_is_not_seen() -> None:
 
 
 def test_a_thread_that_execs_takes_its_children_along() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         exec_(200, P, old_tid=21),
@@ -283,7 +283,7 @@ def test_a_thread_that_execs_takes_its_children_along() -> None:
 
 
 def test_a_zombie_child_of_a_thread_that_execs() -> None:
-    events = [
+    events: list[Event] = [
         fork(100, P),
         fork(110, C, by=P, forker_tid=21),
         exit_(150, C),
@@ -322,8 +322,8 @@ def test_an_exec_gave_the_dead_leaders_number_to_the_adopter() -> None:
         reap(420, C, by=P),
     ]
     life = life_of(events, C)
-    (told,) = life.reparents  # by the exec itself, as a late bound; the switch says no more
-    assert (told.ns, told.kind, told.while_zombie, told.exact) == (
+    (change,) = life.reparents  # by the exec itself, as a late bound; the switch says no more
+    assert (change.ns, change.kind, change.while_zombie, change.exact) == (
         200,
         AdopterKind.THREAD,
         False,
@@ -334,7 +334,7 @@ def test_an_exec_gave_the_dead_leaders_number_to_the_adopter() -> None:
 
 def test_from_one_invisible_parent_to_another() -> None:
     # both have PID 0 for the observer
-    events = [
+    events: list[Event] = [
         fork(110, C, by=0, forker_tid=0, forker_start_ns=1),
         reparent(200, 0, to=0, start_ns=1, adopter_start_ns=2, tid=0, adopter_tid=5),
         exit_(400, C),

@@ -6,15 +6,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from streams import (
+
+from tests.unit.event_builders import (
     APP,
     EXITED_3,
-    Fields,
     as_fields,
     assert_empty,
     autoreap,
     exec_,
     exit_,
+    fields_of,
     filename,
     fork,
     freed,
@@ -27,8 +28,7 @@ from streams import (
     wait,
     zombie,
 )
-
-from zombiebpf.events import (
+from zombiebpf.model.events import (
     Event,
     Exec,
     Exit,
@@ -41,7 +41,7 @@ from zombiebpf.events import (
     Zombie,
     ZombieHook,
 )
-from zombiebpf.life import Execution, Life, ReapedBy, State
+from zombiebpf.model.life import Execution, Life, ReapedBy, State
 
 P, C, D, SHEPHERD = 20, 30, 31, 50
 
@@ -74,11 +74,7 @@ def story() -> list[Event]:
     ]
 
 
-def told(lives: dict[int, Life]) -> dict[int, Fields]:
-    return {pid: as_fields(life) for pid, life in lives.items()}
-
-
-WHOLE = told(lives_of(story()))
+WHOLE = fields_of(lives_of(story()))
 NUMBERED = [
     pytest.param(index, id=f"{index}-{type(event).__name__}-{event.pid}")
     for index, event in enumerate(story())
@@ -109,24 +105,31 @@ REPEATABLE = [each for each, event in zip(NUMBERED, story()) if not isinstance(e
 def test_an_event_comes_twice(index: int) -> None:
     events = story()
     again = events[index]
-    assert told(lives_of([*events[: index + 1], again, *events[index + 1 :]])) == WHOLE
+    assert fields_of(lives_of([*events[: index + 1], again, *events[index + 1 :]])) == WHOLE
 
 
 def test_everything_comes_twice() -> None:
-    twice = [event for event in story() for _ in range(1 + (not isinstance(event, Text)))]
-    assert told(lives_of(twice)) == WHOLE
+    twice: list[Event] = [
+        event for event in story() for _ in range(1 + (not isinstance(event, Text)))
+    ]
+    assert fields_of(lives_of(twice)) == WHOLE
 
 
 def test_of_two_exits_the_first_counts() -> None:
     # before sched_process_exit told of the group's death, two threads could both be the last
-    events = [fork(100, P), exit_(200, P, EXITED_3), exit_(201, P, tid=21), zombie(300, P)]
+    events: list[Event] = [
+        fork(100, P),
+        exit_(200, P, EXITED_3),
+        exit_(201, P, tid=21),
+        zombie(300, P),
+    ]
     life = life_of([*events[:3]], P)
     assert (life.exit_ns, life.exit_status) == (200, 3)
     assert life_of(events, P).exit_ns == 200
 
 
 def test_of_two_zombies_the_first_counts() -> None:
-    late = zombie(350, P, hook=ZombieHook.SCHED_SWITCH)
+    late = zombie(350, P, hook=ZombieHook.LATE)
     life = life_of([fork(100, P), exit_(200, P), zombie(300, P), late], P)
     assert (life.zombie_ns, life.zombie_exact) == (300, True)
 
@@ -147,7 +150,7 @@ def test_a_fork_comes_again_much_later(index: int) -> None:
     again = events[index]
     end = max(at for at, event in enumerate(events) if event.pid == again.pid)
     told_twice = [*events[:end], again, *events[end:]]
-    assert told(lives_of(told_twice)) == WHOLE
+    assert fields_of(lives_of(told_twice)) == WHOLE
 
 
 # not at all
@@ -183,7 +186,7 @@ def test_one_loss_is_told(index: int) -> None:
         assert lost.pid not in lives
         return
     if isinstance(lost, Wait):
-        assert told(lives) == WHOLE
+        assert fields_of(lives) == WHOLE
         return
     victim = lives[C if isinstance(lost, Reparent) else lost.pid]
     changed = differences(victim)
@@ -295,5 +298,5 @@ def test_only_the_end_was_seen() -> None:
 @pytest.mark.parametrize(("exit_signal", "lost"), [(17, True), (10, True), (0, False)])
 def test_why_a_zombie_was_not_seen(exit_signal: int, lost: bool) -> None:
     # with a signal to send, its record must have been lost; without, there may have been none
-    events = [fork(100, P, exit_signal=exit_signal), exit_(200, P), reap(300, P)]
+    events: list[Event] = [fork(100, P, exit_signal=exit_signal), exit_(200, P), reap(300, P)]
     assert ("lost" in life_of(events, P).unseen["zombie_ns"]) is lost

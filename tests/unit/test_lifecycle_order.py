@@ -14,11 +14,12 @@ from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 import pytest
-from streams import (
+
+from tests.unit.event_builders import (
     APP,
-    as_fields,
     autoreap,
     exit_,
+    fields_of,
     fork,
     lives_of,
     program,
@@ -26,9 +27,8 @@ from streams import (
     reparent,
     zombie,
 )
-
-from zombiebpf.events import Event, ZombieHook
-from zombiebpf.life import Life, ReapedBy
+from zombiebpf.model.events import Event, ZombieHook
+from zombiebpf.model.life import ReapedBy
 
 
 class Sent(NamedTuple):
@@ -135,7 +135,7 @@ class Family:
             before_parents_end.add(self._send(event, pid, locked=True))
             person.state, person.reaped_by = "gone", ReapedBy.KERNEL
         elif signalled or self.chance.random() < 0.7:  # else it is reaped before its last switch
-            hook = ZombieHook.SIGNAL_GENERATE if signalled else ZombieHook.SCHED_SWITCH
+            hook = ZombieHook.SIGNAL_GENERATE if signalled else ZombieHook.LATE
             number = self._send(
                 zombie(self._tick(), pid, person.parent, hook=hook), pid, locked=signalled
             )
@@ -143,9 +143,9 @@ class Family:
             before_parents_end.add(number)
             self._before.setdefault(-pid, set()).add(number)  # and its reap
         if gone:
-            event = reparent(self._tick(), pid, to, exact=signalled)
+            adoption = reparent(self._tick(), pid, to, exact=signalled)
             earlier = self._before.get(pid, set())
-            number = self._send(event, pid, locked=signalled, after=earlier)
+            number = self._send(adoption, pid, locked=signalled, after=earlier)
             # who adopts was read while it lived
             self._before.setdefault(to, set()).add(number)
 
@@ -170,10 +170,6 @@ def interleaved(sent: list[Sent], chance: random.Random, window: int) -> list[Ev
     return order
 
 
-def told(lives: dict[int, Life]) -> dict[int, object]:
-    return {pid: as_fields(life) for pid, life in lives.items()}
-
-
 SEEDS = range(40)
 
 
@@ -195,27 +191,27 @@ def test_a_family_is_seen_as_it_was(seed: int) -> None:
 def test_the_order_makes_no_difference(seed: int) -> None:
     family = Family(seed)
     chance = random.Random(seed + 1000)
-    expected = told(lives_of(each.event for each in family.sent))
+    expected = fields_of(lives_of(each.event for each in family.sent))
     orders = set()
     for window in (1, 1, 3, 10, 10, 1000, 1000, 1000):
         events = interleaved(family.sent, chance, window)
         assert len(events) == len(family.sent)
         orders.add(tuple(events))
         batch = chance.choice([0, 1, 3])
-        assert told(lives_of(events, batch)) == expected, f"window {window}: {events}"
+        assert fields_of(lives_of(events, batch)) == expected, f"window {window}: {events}"
     assert len(orders) > 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_any_two_neighbours_that_may_change_places(seed: int) -> None:
     family = Family(seed, steps=25)
-    expected = told(lives_of(each.event for each in family.sent))
+    expected = fields_of(lives_of(each.event for each in family.sent))
     for at in range(1, len(family.sent)):
         if at - 1 in family.sent[at].after:
             continue
         events = [each.event for each in family.sent]
         events[at - 1 : at + 1] = reversed(events[at - 1 : at + 1])
-        assert told(lives_of(events)) == expected, events[at - 1 : at + 1]
+        assert fields_of(lives_of(events)) == expected, events[at - 1 : at + 1]
 
 
 def test_the_families_have_all_that_can_happen() -> None:

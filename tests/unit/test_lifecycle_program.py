@@ -4,10 +4,21 @@
 from __future__ import annotations
 
 import pytest
-from streams import argv, exec_, exit_, filename, fork, life_of, lives_of, plain, program, start
 
-from zombiebpf.events import Event, Text, TextKind
-from zombiebpf.life import Execution
+from tests.unit.event_builders import (
+    argv,
+    exec_,
+    exit_,
+    filename,
+    fork,
+    life_of,
+    lives_of,
+    plain,
+    program,
+    start,
+)
+from zombiebpf.model.events import Event, Text, TextKind
+from zombiebpf.model.life import Execution
 
 P = 20
 
@@ -93,7 +104,7 @@ def test_the_next_exec_ends_what_was_cut() -> None:
 
 
 def test_no_arguments_at_all() -> None:
-    none = Text(200, start(P), P, TextKind.ARGV, 0, b"")
+    none = Text(200, start(P), P, TextKind.ARGV, 0, 0, bytes(56))
     assert life_of([fork(100, P), exec_(200, P), none], P).argv == ()
 
 
@@ -116,5 +127,9 @@ def test_file_names(name: bytes) -> None:
 
 
 def test_the_name_at_its_exit() -> None:
-    events = [fork(100, P), exec_(200, P, comm="before"), exit_(300, P, comm="renamed")]
+    events: list[Event] = [
+        fork(100, P),
+        exec_(200, P, comm="before"),
+        exit_(300, P, comm="renamed"),
+    ]
     assert life_of(events, P).comm == "renamed"

@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Optional
 
 import pytest
-from streams import (
+
+from tests.unit.event_builders import (
     APP,
     S,
     assert_empty,
@@ -24,8 +25,9 @@ from streams import (
     wait,
     zombie,
 )
-
-from zombiebpf.events import (
+from zombiebpf.lifecycle.builder import NO_STACK, UNSEEN_LOST
+from zombiebpf.lifecycle.lifecycle import LATE_EVENT_NS, Lifecycle
+from zombiebpf.model.events import (
     Block,
     Event,
     Fork,
@@ -34,10 +36,8 @@ from zombiebpf.events import (
     StackOf,
     StackProblem,
 )
-from zombiebpf.life import Life, ReapCall, ReapedBy
-from zombiebpf.lifecycle import GRACE_NS, Lifecycle
-from zombiebpf.open_life import NO_STACK, UNSEEN_LOST
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.model.life import Life, ReapCall, ReapedBy
+from zombiebpf.model.stack import Frame, Stack
 
 P, C = 20, 30
 STACKED = ReapFlags.BY_PARENT | ReapFlags.STACKED
@@ -72,7 +72,7 @@ def until_reap(ns: int, pid: int, **over: int) -> list[Event]:
     return [*before, reap(ns + 600, pid, flags=STACKED, **over)]
 
 
-def told(life: Life) -> ReapCall:
+def reap_call_of(life: Life) -> ReapCall:
     assert life.reap_call is not None
     return life.reap_call
 
@@ -95,7 +95,7 @@ def test_a_fork_by_a_process_that_is_not_python() -> None:
     life = life_of(plain(0, C), C, stack=stack)
     assert life.fork_stack is None
     assert life.unseen == {}
-    assert told(life).stack is None
+    assert reap_call_of(life).stack is None
 
 
 def test_a_stack_that_is_cut_is_kept() -> None:
@@ -153,9 +153,9 @@ def test_why_there_is_no_stack(problem: StackProblem, why: str) -> None:
         stack=stack,
     )
     assert life.fork_stack is None
-    assert told(life).stack is None
+    assert reap_call_of(life).stack is None
     assert life.unseen == {"fork_stack": why, "reap_call.stack": why}
-    assert told(life).syscall == "wait4"  # the rest of the call is there
+    assert reap_call_of(life).syscall == "wait4"  # the rest of the call is there
 
 
 def test_the_reasons_differ() -> None:
@@ -188,11 +188,11 @@ def test_a_reap_with_a_stack_waits_for_it() -> None:
     lives = machine()
     assert lives.feed(until_reap(0, C)) == []
     (life,) = lives.feed([stack_of(600, C, StackKind.REAP, 2)])
-    assert told(life) == ReapCall("wait4", 0, 560, 40, stack=JOIN)
+    assert reap_call_of(life) == ReapCall("wait4", 0, 560, 40, stack=JOIN)
     assert life.reap_ns == 600
     assert life.reaped_by is ReapedBy.PARENT
     assert life.unseen == {}
-    lives.feed([fork(601 + GRACE_NS, P)])  # what it waited for has come: nothing is given up
+    lives.feed([fork(601 + LATE_EVENT_NS, P)])  # what it waited for has come: nothing is given up
     lives.finish()
     assert_empty(lives)
 
@@ -212,17 +212,17 @@ def test_it_is_alive_no_more_while_its_stack_is_due() -> None:
 
 def test_the_stack_comes_twice() -> None:
     of = stack_of(600, C, StackKind.REAP, 2)
-    assert told(life_of([*until_reap(0, C), of, of], C, stack=stack)).stack is JOIN
+    assert reap_call_of(life_of([*until_reap(0, C), of, of], C, stack=stack)).stack is JOIN
 
 
 def test_a_stack_that_does_not_come_is_given_up_in_time() -> None:
     lives = machine()
     lives.feed(until_reap(0, C))
-    assert lives.feed([fork(600 + GRACE_NS, P)]) == []
-    (life,) = lives.feed([fork(601 + GRACE_NS, P + 1)])
+    assert lives.feed([fork(600 + LATE_EVENT_NS, P)]) == []
+    (life,) = lives.feed([fork(601 + LATE_EVENT_NS, P + 1)])
     assert life.pid == C
     assert life.unseen == {"reap_call.stack": UNSEEN_LOST}
-    assert told(life) == ReapCall("wait4", 0, 560, 40)
+    assert reap_call_of(life) == ReapCall("wait4", 0, 560, 40)
 
 
 def test_a_stack_that_has_not_come_by_the_end() -> None:
@@ -236,7 +236,7 @@ def test_a_stack_that_has_not_come_by_the_end() -> None:
 
 def test_a_stack_after_all_was_given_up() -> None:
     lives = machine()
-    lives.feed([*until_reap(0, C), fork(601 + GRACE_NS, P)])
+    lives.feed([*until_reap(0, C), fork(601 + LATE_EVENT_NS, P)])
     assert lives.feed([stack_of(600, C, StackKind.REAP, 2)]) == []
 
 
@@ -252,14 +252,14 @@ def test_only_the_reaps_own_stack_is_waited_for() -> None:
     ]
     assert lives.feed(others) == []
     (life,) = lives.feed([stack_of(600, C, StackKind.REAP, 1)])
-    assert told(life).stack is SPAWN
+    assert reap_call_of(life).stack is SPAWN
 
 
 def test_the_call_is_not_known_but_its_stack_is() -> None:
     life = life_of(
         [*until_reap(0, C, syscall=-1), stack_of(600, C, StackKind.REAP, 2)], C, stack=stack
     )
-    assert told(life) == ReapCall(None, None, None, None, stack=JOIN)
+    assert reap_call_of(life) == ReapCall(None, None, None, None, stack=JOIN)
 
 
 # reaps that something else is due for, too
@@ -284,7 +284,7 @@ def test_an_adoption_and_a_stack_in_either_order(stack_first: bool) -> None:
     if stack_first:
         due.reverse()
     life = life_of([*surprising_reap(), *due], C, stack=stack)
-    assert told(life).stack is JOIN
+    assert reap_call_of(life).stack is JOIN
     assert [each.to.pid for each in life.reparents] == [APP]
     assert life.reaped_by is ReapedBy.ADOPTER
     assert life.unseen == {}
@@ -302,7 +302,7 @@ def test_one_of_both_does_not_come(due: list[Event], unseen: set[str]) -> None:
     life = life_of([*surprising_reap(), *due], C, stack=stack)
     assert set(life.unseen) == unseen
     assert life.reaped_by is ReapedBy.ADOPTER
-    assert (told(life).stack is None) == ("reap_call.stack" in unseen)
+    assert (reap_call_of(life).stack is None) == ("reap_call.stack" in unseen)
 
 
 def test_the_kernel_that_releases_a_child_has_no_stack() -> None:
@@ -329,7 +329,7 @@ def why(pid: int) -> Optional[str]:
 def test_an_outsider_may_have_a_stack_that_is_not_known() -> None:
     life = life_of(plain(0, C), C, outsider=why)
     assert life.unseen == {"reap_call.stack": "this Python is not followed"}
-    assert told(life) == ReapCall("wait4", 0, 560, 40)
+    assert reap_call_of(life) == ReapCall("wait4", 0, 560, 40)
 
 
 def test_an_outsider_that_has_none() -> None:
@@ -355,7 +355,7 @@ def test_an_outsider_that_the_probes_know() -> None:
 
 
 def test_nobody_is_asked_where_the_kernel_reaps() -> None:
-    events = [fork(0, C), exit_(300, C), autoreap(310, C)]
+    events: list[Event] = [fork(0, C), exit_(300, C), autoreap(310, C)]
     assert life_of(events, C, outsider=lambda pid: "asked").unseen == {}
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from zombiebpf.bpf import locate_bcc
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import locate
 
 
 @pytest.fixture(autouse=True)
@@ -19,8 +19,8 @@ def nothing_loaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[
     before = {name: module for name, module in sys.modules.items() if name.startswith("bcc")}
     for name in before:
         del sys.modules[name]
-    monkeypatch.delenv(locate.BCC_DIR, raising=False)
-    monkeypatch.setattr(locate, "_PLACES", (f"{tmp_path}/dist*",))
+    monkeypatch.delenv(locate_bcc.BCC_DIR, raising=False)
+    monkeypatch.setattr(locate_bcc, "_PLACES", (f"{tmp_path}/dist*",))
     monkeypatch.setattr(sys, "path", [])
     yield
     for name in [name for name in sys.modules if name.startswith("bcc")]:
@@ -41,15 +41,15 @@ def test_the_distributions_comes_before_the_path(
 ) -> None:
     bcc_in(tmp_path / "path")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "path")])
-    assert locate.find_bcc() == tmp_path / "path" / "bcc"
+    assert locate_bcc.find_bcc() == tmp_path / "path" / "bcc"
     package = bcc_in(tmp_path / "dist-packages")
-    assert locate.find_bcc() == package
+    assert locate_bcc.find_bcc() == package
 
 
 def test_the_newest_pythons_is_taken(tmp_path: Path) -> None:
     bcc_in(tmp_path / "dist3.8")
     package = bcc_in(tmp_path / "dist3.9")
-    assert locate.find_bcc() == package
+    assert locate_bcc.find_bcc() == package
 
 
 def test_another_package_of_that_name_is_not_taken(
@@ -60,9 +60,9 @@ def test_another_package_of_that_name_is_not_taken(
     (other / "__init__.py").write_text("raise AssertionError('imported')\n")
     monkeypatch.setattr(sys, "path", [str(tmp_path / "path")])
     with pytest.raises(ZombiebpfError, match="not on this machine"):
-        locate.find_bcc()
+        locate_bcc.find_bcc()
     bcc_in(tmp_path / "dist-packages")
-    assert locate.bcc_version() == "9.9"
+    assert locate_bcc.bcc_version() == "9.9"
 
 
 def test_never_from_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,27 +70,27 @@ def test_never_from_the_current_directory(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", "."])
     with pytest.raises(ZombiebpfError):
-        locate.find_bcc()
+        locate_bcc.find_bcc()
 
 
 def test_where_the_environment_says_and_nowhere_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bcc_in(tmp_path / "dist-packages")
-    monkeypatch.setenv(locate.BCC_DIR, str(tmp_path / "own"))
+    monkeypatch.setenv(locate_bcc.BCC_DIR, str(tmp_path / "own"))
     with pytest.raises(ZombiebpfError, match="own \\(ZOMBIEBPF_BCC\\)") as caught:
-        locate.import_bcc()
-    assert "apt install python3-bpfcc" in str(caught.value.cure)
+        locate_bcc.import_bcc()
+    assert "apt install python3-bpfcc" in str(caught.value.fix)
     package = bcc_in(tmp_path / "own")
-    assert locate.import_bcc().__file__ == str(package / "__init__.py")
+    assert locate_bcc.import_bcc().__file__ == str(package / "__init__.py")
 
 
 def test_importing_leaves_no_trace(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     warn = "import warnings; warnings.warn('old', DeprecationWarning)\n__version__ = '1'\n"
     package = bcc_in(tmp_path / "dist-packages", warn + "class BPF: pass\n")
     path, writes = list(sys.path), sys.dont_write_bytecode
-    module = locate.import_bcc()
-    assert locate.import_bcc() is module
+    module = locate_bcc.import_bcc()
+    assert locate_bcc.import_bcc() is module
     assert (sys.path, sys.dont_write_bytecode) == (path, writes)
     assert sorted(file.name for file in package.iterdir()) == ["__init__.py", "libbcc.py"]
     assert capfd.readouterr() == ("", "")
@@ -99,5 +99,5 @@ def test_importing_leaves_no_trace(tmp_path: Path, capfd: pytest.CaptureFixture[
 def test_one_that_does_not_import(tmp_path: Path) -> None:
     bcc_in(tmp_path / "dist-packages", "raise OSError('libbcc.so.0: file too short')\n")
     with pytest.raises(ZombiebpfError, match=r"does not import: .*file too short"):
-        locate.import_bcc()
+        locate_bcc.import_bcc()
     assert "bcc" not in sys.modules

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from btf_blobs import of_structs
 
+from tests.unit.btf_blobs import of_structs
+from zombiebpf.bpf.btf import Btf
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import calls, machine
-from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.diagnosis import _kernel
+from zombiebpf.kernel import machine, syscalls
 from zombiebpf.kernel.layout import OF_MACHINE
 from zombiebpf.kernel.machine import require_kernel
+from zombiebpf.observe.doctor import _kernel
 from zombiebpf.python.offsets import MACHINES
 
 
 @pytest.mark.parametrize(
-    ("release", "machine", "what", "cure"),
+    ("release", "machine", "what", "fix"),
     [
         ("5.8.0", "x86_64", None, None),
         ("6.1.0-50-cloud-arm64", "aarch64", None, None),
@@ -31,24 +31,24 @@ from zombiebpf.python.offsets import MACHINES
     ],
 )
 def test_what_is_refused(
-    release: str, machine: str, what: str, cure: str, monkeypatch: pytest.MonkeyPatch
+    release: str, machine: str, what: str, fix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(platform, "release", lambda: release)
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    told = _kernel()
+    check = _kernel()
     if what is None:
         require_kernel()
-        assert (told.ok, told.found) == (True, f"Linux {release} {machine}")
+        assert (check.ok, check.found) == (True, f"Linux {release} {machine}")
         return
     with pytest.raises(ZombiebpfError, match=re.escape(what)) as raised:
         require_kernel()
-    assert raised.value.cure == cure
-    assert (told.ok, told.cure) == (False, cure)
-    assert told.found == f"Linux {release} {machine}: {what}"
+    assert raised.value.fix == fix
+    assert (check.ok, check.fix) == (False, fix)
+    assert check.found == f"Linux {release} {machine}: {what}"
 
 
-def test_each_room_knows_the_same_machines() -> None:
-    assert set(OF_MACHINE) == set(MACHINES) == set(calls._BY_MACHINE)
+def test_all_modules_know_the_same_machines() -> None:
+    assert set(OF_MACHINE) == set(MACHINES) == set(syscalls._BY_MACHINE)
 
 
 @pytest.mark.parametrize(

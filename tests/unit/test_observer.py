@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import pytest
 
-from zombiebpf import wire
-from zombiebpf.kernel import observer as room
-from zombiebpf.kernel.activity import Doing
+from zombiebpf.bpf import loaded
+from zombiebpf.kernel import observer as module
+from zombiebpf.kernel import wire
 from zombiebpf.kernel.observer import Observer
-from zombiebpf.stack import Stack
+from zombiebpf.kernel.thread_activity import ThreadActivity
+from zombiebpf.model.stack import Stack
 
 STACK_ID = 77
 
@@ -51,7 +52,7 @@ class FakeTexts:
         self._order.append("closed")
 
 
-class FakeNewcomers:
+class FakeDiscovery:
     def __init__(self) -> None:
         self.looked: list[Any] = []
 
@@ -59,28 +60,34 @@ class FakeNewcomers:
         self.looked += events
 
 
+class FakeTable:
+    map_fd = -1
+
+
 class FakeProbes:
+    def __getitem__(self, name: str) -> FakeTable:
+        return FakeTable()
+
     def close(self) -> None:
         pass
 
 
 class Rig:
-    """An observer whose rings are ours."""
+    """An observer whose ring buffers are ours."""
 
-    def __init__(self) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.order: list[str] = []
         self.ring, self.texts = FakeRing(self.order), FakeTexts(self.order)
-        self.newcomers = FakeNewcomers()
-        self.observer = Observer()
-        self.observer._ring = self.ring  # type: ignore[assignment]
-        self.observer._texts = self.texts  # type: ignore[assignment]
-        self.observer._newcomers = self.newcomers  # type: ignore[assignment]
-        self.observer._loaded = FakeProbes()  # type: ignore[assignment]
+        self.discovery = FakeDiscovery()
+        patch.setattr(module, "RingBuffer", lambda *_: self.ring)
+        patch.setattr(module, "VariableRingBuffer", lambda *_: self.texts)
+        patch.setattr(module, "InterpreterDiscovery", lambda *_: self.discovery)
+        self.observer = Observer(cast(loaded.Probes, FakeProbes()), [], {})
 
 
 @pytest.fixture
-def rig() -> Rig:
-    return Rig()
+def rig(monkeypatch: pytest.MonkeyPatch) -> Rig:
+    return Rig(monkeypatch)
 
 
 def batch(*pids: int) -> bytes:
@@ -102,12 +109,12 @@ def test_stacks_are_read_behind_the_events_that_speak_of_them(rig: Rig) -> None:
     assert [event.pid for event in events] == [20, 21]
     assert rig.order == ["events", "texts"]
     assert rig.observer.stacks.get(STACK_ID) == Stack(())
-    assert rig.newcomers.looked == events
+    assert rig.discovery.looked == events
 
 
 def test_nothing_has_happened(rig: Rig) -> None:
     assert rig.observer.read() == []
-    assert rig.newcomers.looked == []
+    assert rig.discovery.looked == []
 
 
 def test_a_record_that_is_none_does_not_end_the_observation(rig: Rig) -> None:
@@ -120,19 +127,21 @@ def test_a_record_that_is_none_does_not_end_the_observation(rig: Rig) -> None:
     assert rig.observer.stacks.get(STACK_ID) == Stack(())
 
 
-@pytest.mark.parametrize("doing", [None, Doing("cat", "read", None, 0), Doing("a", "b", 1, 77)])
+@pytest.mark.parametrize(
+    "doing", [None, ThreadActivity("cat", "read", None, 0), ThreadActivity("a", "b", 1, 77)]
+)
 def test_a_note_may_speak_of_a_stack_that_was_not_read_yet(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, doing: Optional[Doing]
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, doing: Optional[ThreadActivity]
 ) -> None:
     asked = []
 
-    def look_at(probes: object, pid: int, tid: int, kernel_tids: bool) -> Optional[Doing]:
+    def look_at(probes: object, pid: int, tid: int, kernel_tids: bool) -> Optional[ThreadActivity]:
         asked.append((pid, tid))
         rig.texts.records.append(empty_stack(STACK_ID))  # it goes to sleep at that moment
         return doing
 
-    monkeypatch.setattr(room, "look_at", look_at)
-    assert rig.observer.look_at(20, 21) == doing
+    monkeypatch.setattr(module, "look_at", look_at)
+    assert rig.observer.activity_of(20, 21) == doing
     assert asked == [(20, 21)]
     known = doing is not None and doing.stack_id != 0
     assert (rig.observer.stacks.get(STACK_ID) == Stack(())) == known
@@ -145,12 +154,12 @@ def test_losses_by_their_causes(rig: Rig) -> None:
     per_cpu = {index: [index, 10] for index in range(len(wire.LOST_CAUSES))}
 
     class Probes(dict[str, Lost]):
-        def runs_left_out(self, names: Collection[str]) -> int:
+        def missed_runs(self, names: Collection[str]) -> int:
             assert {"on_sched_process_fork", "on_release_task"} <= set(names)
             assert "on_kmem_cache_free" not in names  # interrupts free memory, too
             return 7
 
-    rig.observer._loaded = Probes(lost=Lost(per_cpu))  # type: ignore[assignment]
+    rig.observer._probes = cast(loaded.Probes, Probes(lost=Lost(per_cpu)))
     assert list(rig.observer.lost().items()) == [
         ("ring buffer full", 10),
         ("table of processes full", 11),

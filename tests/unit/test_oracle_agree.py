@@ -3,15 +3,12 @@
 
 from __future__ import annotations
 
-import importlib
-from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any, Callable
 
 import pytest
 
-from zombiebpf.life import (
+from tests.oracle import agree
+from zombiebpf.model.life import (
     Actor,
     AdopterKind,
     Execution,
@@ -20,17 +17,10 @@ from zombiebpf.life import (
     ReapedBy,
     Reparenting,
 )
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.model.stack import Frame, Stack
 
-ORACLE = Path(__file__).resolve().parents[1] / "oracle"
 PARENT, ADOPTER = Actor(10, 10, "parent"), Actor(1, 1, "init")
 STACK = Stack((Frame("wait", "/a.py", 1),), None)
-
-
-@pytest.fixture
-def agree(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ORACLE))
-    return importlib.import_module("agree")
 
 
 def life(**changes: Any) -> Life:
@@ -41,7 +31,7 @@ def life(**changes: Any) -> Life:
         zombie_ns=4000, reap_ns=5000, wait_status=0, reaper=PARENT, reaped_by=ReapedBy.PARENT,
         reap_call=call,
     )  # fmt: skip
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 def adoption(ns: int = 4500, **changes: Any) -> Reparenting:
@@ -60,11 +50,11 @@ def orphan(**changes: Any) -> Life:
     )
 
 
-def test_the_same_agrees_and_the_distance_is_measured(agree: ModuleType) -> None:
+def test_the_same_agrees_and_the_distance_is_measured() -> None:
     found = agree.compare([life()], [life(reap_ns=4400, exit_ns=2500)], True)
     assert found.different == []
     assert found.agreed["reaper"] == found.agreed["reap stack"] == 1
-    assert found.apart["reap"] == (1, -0.6, 0.6, 0.6)
+    assert found.apart["reap"] == agree.Apart(1, -0.6, 0.6, 0.6)
     assert found.apart["exit"].median == 0.5
     assert "reap stack" in found.table()
 
@@ -92,14 +82,14 @@ LIES: dict[str, tuple[Callable[[], Life], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("lie", LIES)
-def test_a_lie_is_found(agree: ModuleType, lie: str) -> None:
+def test_a_lie_is_found(lie: str) -> None:
     make, change = LIES[lie]
-    (line,) = agree.compare([make()], [replace(make(), **change)], True).different
+    (line,) = agree.compare([make()], [make()._replace(**change)], True).different
     assert line.startswith("pid 20: ")
     assert "\n" not in line
 
 
-def test_a_life_that_one_has_not_seen_and_one_that_is_there_twice(agree: ModuleType) -> None:
+def test_a_life_that_one_has_not_seen_and_one_that_is_there_twice() -> None:
     assert "one only" in agree.compare([life()], [], True).different[0]
     assert "twice" in agree.compare([life()], [life(), life()], True).different[0]
 
@@ -113,7 +103,7 @@ def test_a_life_that_one_has_not_seen_and_one_that_is_there_twice(agree: ModuleT
     ],
 )
 def test_what_one_has_not_seen_and_says_so(
-    agree: ModuleType, fact: str, one: dict[str, Any], other: dict[str, Any]
+    fact: str, one: dict[str, Any], other: dict[str, Any]
 ) -> None:
     for first, second in ((one, other), (other, one)):
         found = agree.compare([life(**first)], [life(**second)], True)
@@ -121,19 +111,17 @@ def test_what_one_has_not_seen_and_says_so(
         assert found.by_one[fact] == 1
 
 
-def test_a_name_may_lack_what_surrounds_it(agree: ModuleType) -> None:
+def test_a_name_may_lack_what_surrounds_it() -> None:
     whole = Stack((Frame("Outer.<locals>.wait", "/a.py", 1),), None)
     named = life(reap_call=ReapCall("wait4", 0, 3000, 2000, stack=whole))
     assert agree.compare([life()], [named], True).different == []
 
 
-def test_instants_may_be_in_any_order_where_no_function_surrounds_the_other(
-    agree: ModuleType,
-) -> None:
+def test_instants_may_be_in_any_order_where_no_function_surrounds_the_other() -> None:
     assert agree.compare([life()], [life(reap_ns=6000)], False).different == []
 
 
-def test_a_leader_released_with_its_last_thread_is_told_late(agree: ModuleType) -> None:
+def test_a_leader_released_with_its_last_thread_is_told_late() -> None:
     kernel = {"reaped_by": ReapedBy.KERNEL, "zombie_ns": None, "reaper": None, "reap_call": None}
     late = {"reap_ns": 6000, "reap_exact": False}
     found = agree.compare([life(**kernel)], [life(**kernel, **late)], True)
@@ -143,7 +131,7 @@ def test_a_leader_released_with_its_last_thread_is_told_late(agree: ModuleType) 
     assert agree.compare([life()], [life(**late)], True).different
 
 
-def test_a_silent_zombie_is_seen_earlier_by_the_function(agree: ModuleType) -> None:
+def test_a_silent_zombie_is_seen_earlier_by_the_function() -> None:
     silent = {"zombie_exact": False}
     good = agree.compare([life(**silent)], [life(**silent, zombie_ns=3900)], True)
     assert good.different == []
@@ -162,9 +150,9 @@ LACKS: dict[str, tuple[Callable[[], Life], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("fact", LACKS)
-def test_a_set_whose_runs_were_left_out_may_lack_something(agree: ModuleType, fact: str) -> None:
+def test_a_set_whose_runs_were_left_out_may_lack_something(fact: str) -> None:
     make, change = LACKS[fact]
-    one, other = make(), replace(make(), **change)
+    one, other = make(), make()._replace(**change)
     assert agree.compare([one], [other], True).different
     for first, second in ((one, other), (other, one)):
         found = agree.compare([first], [second], True, lossy=True)
@@ -172,7 +160,7 @@ def test_a_set_whose_runs_were_left_out_may_lack_something(agree: ModuleType, fa
         assert found.by_one[fact] == 1
 
 
-def test_it_may_lack_a_life_and_not_tell_one_twice(agree: ModuleType) -> None:
+def test_it_may_lack_a_life_and_not_tell_one_twice() -> None:
     found = agree.compare([life()], [], True, lossy=True)
     assert (found.different, found.by_one["lives"]) == ([], 1)
     assert agree.compare([life()], [life(), life()], True, lossy=True).different
@@ -181,13 +169,13 @@ def test_it_may_lack_a_life_and_not_tell_one_twice(agree: ModuleType) -> None:
 @pytest.mark.parametrize(
     "lie", sorted(LIES.keys() - LACKS.keys() - {"no adoption", "zombie", "exit"})
 )
-def test_what_it_tells_must_be_the_same(agree: ModuleType, lie: str) -> None:
+def test_what_it_tells_must_be_the_same(lie: str) -> None:
     make, change = LIES[lie]
-    (line,) = agree.compare([make()], [replace(make(), **change)], True, lossy=True).different
+    (line,) = agree.compare([make()], [make()._replace(**change)], True, lossy=True).different
     assert line.startswith("pid 20: ")
 
 
-def test_the_programs_and_their_instants(agree: ModuleType) -> None:
+def test_the_programs_and_their_instants() -> None:
     one, other = (life(execs=(Execution(ns, "/bin/true"),)) for ns in (1500, 1490))
     found = agree.compare([one], [other], True)
     assert found.different == []

@@ -3,29 +3,17 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Any
-
 import pytest
 
-ORACLE = Path(__file__).resolve().parents[1] / "oracle"
+from tests.oracle import compare
+from tests.oracle.bpftrace import Death
+from tests.oracle.ftrace import Brackets
+from tests.oracle.ftrace_lives import Life
 
 
-@pytest.fixture
-def compare(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ORACLE))
-    monkeypatch.delitem(sys.modules, "lives", raising=False)  # unit tests have one of their own
-    return importlib.import_module("compare")
-
-
-def life_of(exit_tids: dict[int, int]) -> Any:
-    """As a kernel before 6.16 tells it: the latest thread is taken for the last."""
-    return importlib.import_module("lives").Life(
-        20, 1000, 10, 10, 10, True, exit_ns=max(exit_tids.values()), exit_tids=exit_tids
-    )
+def life_of(exit_tids: dict[int, int]) -> Life:
+    """Return a life as a kernel before 6.16 reports it: the latest thread is taken for the last."""
+    return Life(20, 1000, 10, 10, 10, True, exit_ns=max(exit_tids.values()), exit_tids=exit_tids)
 
 
 @pytest.mark.parametrize(
@@ -36,28 +24,26 @@ def life_of(exit_tids: dict[int, int]) -> Any:
         ([4_000_700, 9_000_500, 8_000_000_000], 4_000_000),  # the last is of another process
     ],
 )
-def test_two_last_threads(compare: ModuleType, deaths: list[int], exit_ns: int) -> None:
-    death = importlib.import_module("bpftrace").Death
+def test_two_last_threads(deaths: list[int], exit_ns: int) -> None:
     life = life_of({20: 3_900_000, 21: 4_000_000, 22: 9_000_000})
     result = compare.Comparison()
-    statuses = compare._statuses(result, [life], [death(ns, 20, 10, 256) for ns in deaths])
+    statuses = compare._statuses(result, [life], [Death(ns, 20, 10, 256) for ns in deaths])
     assert statuses == {id(life): 256}
     assert life.exit_ns == exit_ns
     assert result.unexplained == []
 
 
-def test_two_statuses_are_a_contradiction(compare: ModuleType) -> None:
-    death = importlib.import_module("bpftrace").Death
+def test_two_statuses_are_a_contradiction() -> None:
     life = life_of({20: 4_000_000})
     result = compare.Comparison()
-    compare._statuses(result, [life], [death(4_000_100, 20, 10, each) for each in (0, 256)])
+    compare._statuses(result, [life], [Death(4_000_100, 20, 10, each) for each in (0, 256)])
     assert len(result.unexplained) == 1
 
 
-def test_a_fork_that_is_told_as_the_child_is_woken(compare: ModuleType) -> None:
+def test_a_fork_that_is_told_as_the_child_is_woken() -> None:
     """After the tracepoint: held up between the two, but not after the fork has returned."""
     life = life_of({20: 9_000_000})
-    until = importlib.import_module("ftrace").Brackets({1000: 2000}, set())
+    until = Brackets({1000: 2000}, set())
     for ours, after, explained in (
         (1500, None, True),
         (400_000, None, False),

@@ -3,14 +3,10 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
-ORACLE = Path(__file__).resolve().parents[1] / "oracle"
+from tests.oracle import strace
+
 THREAD = "clone3({flags=CLONE_VM|CLONE_THREAD, exit_signal=0}, 88) = 30"
 LINES = [
     '10 execve("/usr/bin/python3", ["python3"], 0x7ffd /* 9 vars */) = 0',
@@ -23,14 +19,7 @@ LINES = [
 ]
 
 
-@pytest.fixture
-def strace(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ORACLE))
-    monkeypatch.delitem(sys.modules, "lives", raising=False)  # unit tests have one of their own
-    return importlib.import_module("strace")
-
-
-def test_a_childs_lines_may_precede_its_makers(strace: ModuleType) -> None:
+def test_a_childs_lines_may_precede_its_makers() -> None:
     """20 makes a thread before the line that tells of 20 is whole."""
     for lines in (LINES, [*LINES[:2], LINES[4], *LINES[2:4], *LINES[5:]]):
         lives = {life.pid: life for life in strace.parse("\n".join(lines) + "\n")}
@@ -38,6 +27,6 @@ def test_a_childs_lines_may_precede_its_makers(strace: ModuleType) -> None:
         assert (lives[40].end, lives[40].waiter_tid, lives[40].waited) == ((3, None), 30, (3, None))
 
 
-def test_a_number_that_came_again_is_not_guessed_at(strace: ModuleType) -> None:
+def test_a_number_that_came_again_is_not_guessed_at() -> None:
     with pytest.raises(ValueError, match="PID 30 was used twice"):
         strace.parse("\n".join([*LINES[:3], f"20 {THREAD}"]) + "\n")

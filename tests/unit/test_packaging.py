@@ -1,21 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is installed: a wheel with probes and scenarios in it, a Debian package, man pages."""
+"""What is packaged: sdist, wheel, Debian package, man pages; what the documents promise of it."""
 
 from __future__ import annotations
 
-import importlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.message import Message
 from fnmatch import fnmatch
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
+import yaml
+
+from tools import deb, dist, manual
+from zombiebpf.reports.html.page_data import COLUMNS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -23,36 +27,41 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
+EPOCH = 1_000_000_000
 SETTINGS: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 SETUPTOOLS = SETTINGS["tool"]["setuptools"]
 MAPPED = {name: place for name, place in SETUPTOOLS["package-dir"].items() if "." in name}
 
 
-def tool(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    return importlib.import_module(name)
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dist.build_sdist(ROOT, tmp_path_factory.mktemp("sdist"), EPOCH)
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built as pip builds it, from a copy: nothing is left in the clone."""
-    clone = tmp_path_factory.mktemp("clone")
-    for name in ("zombiebpf", *MAPPED.values(), "LICENSES"):
-        shutil.copytree(ROOT / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, clone / name)
-    target = tmp_path_factory.mktemp("wheel")
-    build = ["wheel", "-q", "--no-deps", "--no-index", "--no-build-isolation"]
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "pip", *build, "--wheel-dir", str(target), str(clone)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return next(target.glob("*.whl"))
+def wheel(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of the source distribution, as pip builds it for whoever downloads that."""
+    return dist.build_wheel(sdist, tmp_path_factory.mktemp("wheel"), EPOCH)
+
+
+def test_the_source_distribution_has_what_builds_and_tests(sdist: Path) -> None:
+    expected = {
+        ".clang-format", ".pre-commit-config.yaml", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE",
+        "MANIFEST.in", "Makefile", "README.md", "SECURITY.md", "Vagrantfile", "package.json",
+        "pyproject.toml", "tsconfig.json",
+    }  # fmt: skip
+    for place in (".ci", "LICENSES", "bench", "docs", "probes", "scenarios", "tests", "tools"):
+        expected |= {
+            path.relative_to(ROOT).as_posix()
+            for path in (ROOT / place).rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
+    with tarfile.open(sdist) as archive:
+        members = archive.getmembers()
+    held = {member.name.partition("/")[2] for member in members if member.isfile()}
+    assert expected - {"bench/results.json"} <= held
+    assert {(each.mtime, each.uname, each.uid) for each in members} == {(EPOCH, "root", 0)}
+    assert {each.mode for each in members} == {0o644, 0o755}
 
 
 def test_each_room_is_a_package_of_the_wheel() -> None:
@@ -76,7 +85,7 @@ def test_the_wheel_has_every_file(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert held == expected
-    assert "zombiebpf/probes/wire.h" in held
+    assert {"zombiebpf/probes/wire.h", "zombiebpf/py.typed"} <= held
     assert "zombiebpf/scenarios/article.py" in held
 
 
@@ -93,7 +102,7 @@ def test_the_wheel_works_where_there_is_no_clone(wheel: Path, tmp_path: Path) ->
         "for name in catalog.names(built_in): catalog.load(name, built_in)\n"
         "print(place, built_in, len(catalog.names(built_in)))\n"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-I", "-c", script],
         cwd="/",
         capture_output=True,
@@ -103,7 +112,7 @@ def test_the_wheel_works_where_there_is_no_clone(wheel: Path, tmp_path: Path) ->
     count = len(list((ROOT / "scenarios").glob("*.yaml")))
     package = tmp_path / "zombiebpf"
     expected = f"{package / 'probes'} {package / 'scenarios'} {count}\n"
-    assert (told.stdout, told.stderr) == (expected, "")
+    assert (done.stdout, done.stderr) == (expected, "")
 
 
 def test_dependencies_are_bounded() -> None:
@@ -112,8 +121,7 @@ def test_dependencies_are_bounded() -> None:
         assert fnmatch(requirement, "*>=*,<*"), requirement
 
 
-def test_debian_has_every_dependency(monkeypatch: pytest.MonkeyPatch) -> None:
-    deb = tool("deb", monkeypatch)
+def test_debian_has_every_dependency() -> None:
     metadata = Message()
     for requirement in SETTINGS["project"]["dependencies"]:
         metadata["Requires-Dist"] = requirement
@@ -129,8 +137,8 @@ def test_debian_has_every_dependency(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is Debian's")
-def test_debian_package(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tool("deb", monkeypatch).build(wheel, tmp_path)
+def test_debian_package(wheel: Path, tmp_path: Path) -> None:
+    package = deb.build(wheel, tmp_path, EPOCH)
     root = tmp_path / "root"
     subprocess.run(["dpkg-deb", "-x", str(package), str(root)], check=True)
     listed = subprocess.run(
@@ -144,7 +152,7 @@ def test_debian_package(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert (root / "usr/share/bash-completion/completions/zombiebpf").is_file()
     launcher = root / "usr/bin/zombiebpf"
     assert launcher.read_text().startswith("#!/usr/bin/python3 -s\n")
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, str(launcher), "--version"],
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
@@ -154,11 +162,10 @@ def test_debian_package(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
     version = subprocess.run(
         ["dpkg-deb", "-f", str(package), "Version"], stdout=subprocess.PIPE, text=True, check=True
     ).stdout.strip()
-    assert told.stdout == f"zombiebpf, version {version}\n", told.stderr
+    assert done.stdout == f"zombiebpf, version {version}\n", done.stderr
 
 
-def test_man_pages_say_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    manual = tool("manual", monkeypatch)
+def test_man_pages_say_what_help_says() -> None:
     pages = dict(manual.pages())
     assert {"zombiebpf", "zombiebpf-run", "zombiebpf-doctor", "zombiebpf-scenario-run"} <= set(
         pages
@@ -174,15 +181,15 @@ def test_man_pages_say_what_help_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_completion_script(shell: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = tool("manual", monkeypatch).completion(shell)
+def test_completion_script(shell: str) -> None:
+    script = manual.completion(shell)
     assert f"_ZOMBIEBPF_COMPLETE={shell}_complete" in script
     assert "%(" not in script
 
 
 def test_completion_completes() -> None:
     """What the script of bash asks for is answered."""
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-m", "zombiebpf"],
         cwd=ROOT,
         env={
@@ -195,4 +202,36 @@ def test_completion_completes() -> None:
         text=True,
         check=False,
     )
-    assert (told.stdout, told.stderr) == ("plain,doctor\n", "")
+    assert (done.stdout, done.stderr) == ("plain,doctor\n", "")
+
+
+def test_each_path_that_contributors_are_given_exists() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(
+        r"`((?:\.ci|bench|docs|probes|scenarios|tests|tools|zombiebpf)/[^`\s]*)`", text
+    )
+    linked = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert len(named) > 30
+    assert [path for path in [*named, *linked] if not (ROOT / path).exists()] == []
+
+
+def test_pre_commit_runs_the_tools_of_make_check() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook["entry"] for repo in config["repos"] for hook in repo["hooks"]]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(PY)", ".venv/bin/python")
+    recipes = re.findall(r"^check(?:-js)?:.*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    commands = [line for line in "".join(recipes).splitlines() if "tools/setup.sh" not in line]
+    assert len(recipes) == 2
+    assert [hook for hook in hooks if not any(hook in line for line in commands)] == []
+    assert [line for line in commands if not any(hook in line for hook in hooks)] == []
+
+
+def test_the_types_of_the_page_name_what_it_has() -> None:
+    """Its ids, and the columns of its data."""
+    types = (ROOT / "tools/page.d.ts").read_text(encoding="utf-8")
+    ids = re.findall(r'^  "?([a-z-]+)"?: HTML', types.partition("interface Ids {")[2], re.MULTILINE)
+    page = (ROOT / "zombiebpf/reports/html/assets/page.html.j2").read_text(encoding="utf-8")
+    assert len(ids) > 20
+    assert [each for each in ids if f'id="{each}"' not in page] == []
+    columns = types.partition("interface Columns {")[2].partition("}")[0]
+    assert re.findall(r"^  (\w+):", columns, re.MULTILINE) == list(COLUMNS)

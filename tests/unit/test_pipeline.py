@@ -5,19 +5,42 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import pytest
-from streams import APP, S, autoreap, exit_, fork, plain, program, reap, start, zombie
 
-from zombiebpf.analysis import Child, Join
-from zombiebpf.attribution import Joins
-from zombiebpf.events import Event, Existing, ReapFlags, StackKind, StackOf, StackProblem, Wait
-from zombiebpf.kernel.activity import Doing
-from zombiebpf.life import Activity, Actor, Life, State
-from zombiebpf.pipeline import LONG_NS, Collected, Pipeline
-from zombiebpf.stack import Frame, Stack
+from tests.unit.event_builders import (
+    APP,
+    S,
+    autoreap,
+    exit_,
+    fork,
+    plain,
+    program,
+    reap,
+    start,
+    zombie,
+)
+from zombiebpf.attribution.joins.joins import Joins
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.thread_activity import ThreadActivity
+from zombiebpf.model.events import (
+    Event,
+    ReapFlags,
+    Snapshot,
+    StackKind,
+    StackOf,
+    StackProblem,
+    Wait,
+)
+from zombiebpf.model.join import Child, Join
+from zombiebpf.model.life import LATE_NS, Activity, Actor, Life, State
+from zombiebpf.model.stack import Frame, Stack
+from zombiebpf.observe.pipeline import Pipeline
+from zombiebpf.observe.rule_files import load_rules
+from zombiebpf.observe.sinks import MemorySink
 
+RULES = load_rules()
 P, C, OUTSIDER = 20, 30, 90
 LIB = "/usr/lib/python3.11/"
 MAIN = Frame("main", "/home/user/app.py", 9)
@@ -47,8 +70,8 @@ class FakeStacks:
         return {SPAWN_ID: SPAWN, JOIN_ID: JOIN, ASLEEP_ID: ASLEEP}.get(stack_id)
 
 
-class FakePythons:
-    """zombiebpf.kernel.pythons.Pythons: what it says of processes without stacks."""
+class FakeInterpreters:
+    """An InterpreterRegistry: what it says of processes without stacks."""
 
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}  # by PID
@@ -60,7 +83,7 @@ class FakePythons:
         self.asked.append((pid, ns))
         return self.reasons.get(pid)
 
-    def outsider(self, pid: int) -> Optional[str]:
+    def why_unfollowed(self, pid: int) -> Optional[str]:
         return "this Python is not followed" if pid == OUTSIDER else None
 
     def inherit(self, forker: int, child: int) -> None:
@@ -73,33 +96,33 @@ class FakeObserver:
     def __init__(self, *batches: Sequence[Event]) -> None:
         self.batches = [list(batch) for batch in batches]
         self.stacks = FakeStacks()
-        self.pythons = FakePythons()
-        self.doing: Optional[Doing] = None
+        self.interpreters = FakeInterpreters()
+        self.doing: Optional[ThreadActivity] = None
         self.looked_at: list[tuple[int, int]] = []
 
     def read(self) -> list[Event]:
         return self.batches.pop(0) if self.batches else []
 
-    def look_at(self, pid: int, tid: int) -> Optional[Doing]:
+    def activity_of(self, pid: int, tid: int) -> Optional[ThreadActivity]:
         self.looked_at.append((pid, tid))
         return self.doing
 
 
-class Noted(Collected):
+class Noted(MemorySink):
     """How often it was called, too."""
 
     def __init__(self) -> None:
         super().__init__()
         self.calls = 0
 
-    def ended(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
-        super().ended(lives, joins)
+    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+        super().add(lives, joins)
         self.calls += 1
 
 
 def made(observer: FakeObserver, **options: Any) -> tuple[Pipeline, Noted]:
     sink = Noted()
-    return Pipeline(observer, sink, **options), sink  # type: ignore[arg-type]
+    return Pipeline(cast(Observer, observer), sink, RULES, **options), sink
 
 
 def stack_of(ns: int, pid: int, kind: StackKind, number: int, problem: int = 0) -> StackOf:
@@ -172,16 +195,16 @@ def test_a_reaper_that_is_not_followed_may_be_python() -> None:
 
 def test_why_an_interpreter_has_no_stacks() -> None:
     observer = FakeObserver([fork(0, P), *plain(10, C, by=P)])
-    observer.pythons.reasons[P] = "the stacks of PyPy 3.9 are not read: PyPy"
+    observer.interpreters.reasons[P] = "the stacks of PyPy 3.9 are not read: PyPy"
     pipeline, sink = made(observer)
     pipeline.drain()
     (life,) = sink.lives
-    why = observer.pythons.reasons[P]
+    why = observer.interpreters.reasons[P]
     assert life.unseen == {"fork_stack": why, "reap_call.stack": why}
     assert life.reap_call is not None
     assert life.reap_call.kind is None
-    assert (P, 10) in observer.pythons.asked  # the fork's time, the reap's
-    assert (P, 610) in observer.pythons.asked
+    assert (P, 10) in observer.interpreters.asked  # the fork's time, the reap's
+    assert (P, 610) in observer.interpreters.asked
 
 
 def test_what_is_known_is_not_explained() -> None:
@@ -189,7 +212,7 @@ def test_what_is_known_is_not_explained() -> None:
     events = joined(0, C)
     events[-1] = stack_of(600, C, StackKind.REAP, 99, StackProblem.NO_THREAD)
     observer = FakeObserver(events)
-    observer.pythons.reasons[APP] = "it is late"
+    observer.interpreters.reasons[APP] = "it is late"
     pipeline, sink = made(observer)
     pipeline.drain()
     (life,) = sink.lives
@@ -199,9 +222,9 @@ def test_what_is_known_is_not_explained() -> None:
 @pytest.mark.parametrize("unsupported", [False, True])
 def test_forks_of_what_cannot_be_read_are_told(unsupported: bool) -> None:
     observer = FakeObserver([fork(0, P), fork(1, C, by=P), exit_(2, C)])
-    observer.pythons.any_unsupported = unsupported
+    observer.interpreters.any_unsupported = unsupported
     made(observer)[0].drain()
-    assert observer.pythons.inherited == ([(APP, P), (P, C)] if unsupported else [])
+    assert observer.interpreters.inherited == ([(APP, P), (P, C)] if unsupported else [])
 
 
 def test_a_join_with_a_timeout_is_told_to_the_life(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,7 +327,7 @@ def until_zombie(ns: int, parent: int = APP) -> list[Event]:
 
 def test_a_zombie_that_lasts_is_asked_for_once() -> None:
     observer = FakeObserver(until_zombie(0))
-    observer.doing = Doing("app", "clock_nanosleep", 5, ASLEEP_ID)
+    observer.doing = ThreadActivity("app", "clock_nanosleep", 5, ASLEEP_ID)
     pipeline, sink = made(observer)
     before = time.monotonic_ns()
     pipeline.drain()
@@ -324,7 +347,7 @@ def test_a_zombie_that_lasts_is_asked_for_once() -> None:
 
 def test_a_parent_that_is_not_blocked_in_python() -> None:
     observer = FakeObserver(until_zombie(0))
-    observer.doing = Doing("app", None, None, 0)
+    observer.doing = ThreadActivity("app", None, None, 0)
     pipeline, _ = made(observer)
     pipeline.drain()
     (life,) = pipeline.unfinished
@@ -363,26 +386,26 @@ def test_a_young_zombie_is_not_asked_for() -> None:
     pipeline, _ = made(observer)
     pipeline.drain()
     assert observer.looked_at == []
-    assert LONG_NS == S // 10
+    assert LATE_NS == S // 10
 
 
 # what only /proc tells
 
 
 def test_events_are_completed_before_anything_sees_them() -> None:
-    existing = Existing(50, start(C), C, start(P), 0, P, P, 17, 1, C, 0, 0, C, "app")
+    existing = Snapshot(50, start(C), C, start(P), 0, P, P, 17, 1, C, 0, 0, C, "app")
     given: list[Sequence[Event]] = []
 
-    def complete(events: Sequence[Event]) -> Sequence[Event]:
+    def prepare(events: Sequence[Event]) -> Sequence[Event]:
         given.append(events)
         return [
             event._replace(parent_comm="shell", argv=("app", "-x"))
-            if isinstance(event, Existing)
+            if isinstance(event, Snapshot)
             else event
             for event in events
         ]
 
-    pipeline, _ = made(FakeObserver([existing, *program(60, P, b"/bin/x")]), complete=complete)
+    pipeline, _ = made(FakeObserver([existing, *program(60, P, b"/bin/x")]), prepare=prepare)
     pipeline.drain()
     (life,) = pipeline.unfinished
     assert life.argv == ("app", "-x")

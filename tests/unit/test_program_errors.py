@@ -13,10 +13,12 @@ from typing import Optional
 
 import pytest
 
+from zombiebpf.bpf import syscall
+from zombiebpf.bpf.compiled import Compiled, Map
+from zombiebpf.bpf.loaded import MapError, Probes
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import bpf, program
-from zombiebpf.kernel.compiled import Compiled, Map
-from zombiebpf.kernel.compiler import CompileError
+from zombiebpf.kernel import cache, program
+from zombiebpf.kernel.compiler import failure as compile_failure
 from zombiebpf.kernel.layout import Layout
 
 COMPILE_FAILED = "Failed to compile BPF module <text>"
@@ -55,12 +57,12 @@ class FakeKernel:
         self.stages: dict[int, int] = {}
         self.open: set[int] = set()
 
-    def create_map(self, name: str, shape: bpf.MapShape) -> int:
+    def create_map(self, name: str, shape: syscall.MapShape) -> int:
         return self._do("map", name)
 
     def load_program(self, name: str, kind: int, code: bytes) -> int:
-        assert kind == bpf.RAW_TRACEPOINT
-        return self._do("stage" if name.startswith("stage_") else "load", name)
+        assert kind == syscall.RAW_TRACEPOINT
+        return self._do("stage" if name.startswith("zb_stage_") else "load", name)
 
     def open_raw_tracepoint(self, program: int, name: str) -> int:
         assert program in self.open
@@ -82,8 +84,8 @@ class FakeKernel:
 
 WORD = '"unsigned int"'
 COMPILED = Compiled(
-    {"waits": Map(bpf.MapShape(9, 4, 80, 16384, 0), WORD, ""),
-     "stages": Map(bpf.MapShape(3, 4, 4, 3, 0), WORD, WORD)},
+    {"waits": Map(syscall.MapShape(9, 4, 80, 16384, 0), WORD, ""),
+     "stages": Map(syscall.MapShape(3, 4, 4, 3, 0), WORD, WORD)},
     {name: bytes(16) for name in ("on_sched_switch", "on_sched_process_fork", "on_first",
                                   "on_second", *program.STAGES)},
 )  # fmt: skip
@@ -93,17 +95,17 @@ COMPILED = Compiled(
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     made = FakeKernel()
     for name in ("create_map", "load_program", "open_raw_tracepoint", "update"):
-        monkeypatch.setattr(bpf, name, getattr(made, name))
+        monkeypatch.setattr(syscall, name, getattr(made, name))
     monkeypatch.setattr(program, "compile_probes", lambda text, layout: COMPILED)
-    monkeypatch.setattr(program.cache, "name_of", lambda text: "name")
-    monkeypatch.setattr(program.cache, "find", lambda name: None)
-    monkeypatch.setattr(program.cache, "keep", lambda name, compiled: None)
+    monkeypatch.setattr(cache, "name_of", lambda text: "name")
+    monkeypatch.setattr(cache, "find", lambda name: None)
+    monkeypatch.setattr(cache, "keep", lambda name, compiled: None)
     return made
 
 
 def load(
     tracepoints: Sequence[str] = ("sched_switch",), before: Sequence[tuple[str, str]] = ()
-) -> program.Probes:
+) -> Probes:
     return program.load("", Layout("", {}, "BTF"), tracepoints, before)
 
 
@@ -116,7 +118,7 @@ def failure(number: int) -> OSError:
     [
         ("map", failure(errno.EPERM),
          "the kernel refuses to create the BPF map waits: Operation not permitted"),
-        ("load", bpf.ProgramError(errno.EPERM, ""),
+        ("load", syscall.ProgramError(errno.EPERM, ""),
          "the kernel refuses to load the probe of sched_switch: Operation not permitted"),
         ("attach", failure(errno.EACCES),
          "the kernel refuses to attach the probe of sched_switch: Permission denied"),
@@ -127,7 +129,7 @@ def test_no_privilege(where: str, error: OSError, what: str, kernel: FakeKernel)
     with pytest.raises(PrivilegeError) as caught:
         load()
     assert caught.value.what == what
-    assert "privileged container" in str(caught.value.cure)
+    assert "privileged container" in str(caught.value.fix)
 
 
 @pytest.mark.parametrize(
@@ -135,18 +137,18 @@ def test_no_privilege(where: str, error: OSError, what: str, kernel: FakeKernel)
     [
         ("map", failure(errno.ENOMEM),
          "the kernel refuses to create the BPF map waits: Cannot allocate memory"),
-        ("load", bpf.ProgramError(errno.EINVAL, VERIFIER),
+        ("load", syscall.ProgramError(errno.EINVAL, VERIFIER),
          "the kernel's verifier refuses the probe of sched_switch: "
          "infinite loop detected at insn 2"),
-        ("load", bpf.ProgramError(errno.EACCES, VERIFIER),
+        ("load", syscall.ProgramError(errno.EACCES, VERIFIER),
          "the kernel's verifier refuses the probe of sched_switch: "
          "infinite loop detected at insn 2"),
-        ("load", bpf.ProgramError(errno.E2BIG, ""),
+        ("load", syscall.ProgramError(errno.E2BIG, ""),
          "the kernel refuses to load the probe of sched_switch: Argument list too long"),
-        ("stage", bpf.ProgramError(errno.EINVAL, VERIFIER),
+        ("stage", syscall.ProgramError(errno.EINVAL, VERIFIER),
          "the kernel's verifier refuses the probe of Python's stacks: "
          "infinite loop detected at insn 2"),
-        ("stage", bpf.ProgramError(errno.EACCES, REGISTER),
+        ("stage", syscall.ProgramError(errno.EACCES, REGISTER),
          "the kernel's verifier refuses the probe of Python's stacks: "
          "R2 unbounded memory access, make sure to bounds check any such access"),
         ("fill stages", failure(errno.EINVAL),
@@ -161,10 +163,41 @@ def test_other_refusals(where: str, error: OSError, what: str, kernel: FakeKerne
     with pytest.raises(ZombiebpfError) as caught:
         load()
     assert (caught.value.exit_code, caught.value.what) == (70, what)
-    assert caught.value.cure
+    assert caught.value.fix
     for descriptor in kernel.open:
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(descriptor)
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "fix"),
+    [
+        (errno.EPERM, PrivilegeError, "privileged container"),
+        (errno.EACCES, PrivilegeError, "privileged container"),
+        (errno.ENOMEM, ZombiebpfError, "memory limit"),
+        (errno.EINVAL, ZombiebpfError, "zombiebpf doctor"),
+    ],
+)
+@pytest.mark.parametrize("where", ["map", "load", "attach"])
+def test_a_refusal_is_known_by_its_errno(
+    where: str, number: int, kind: type[ZombiebpfError], fix: str, kernel: FakeKernel
+) -> None:
+    """Not by its words, which here are those of another."""
+    error = OSError(number, "Cannot allocate memory: denied, not permitted")
+    kernel.failing = where, error
+    with pytest.raises(ZombiebpfError) as caught:
+        load()
+    assert type(caught.value) is kind
+    assert fix in str(caught.value.fix)
+    assert str(caught.value.what).endswith(": Cannot allocate memory: denied, not permitted")
+
+
+def test_a_map_is_refused_while_bcc_compiles() -> None:
+    for number in (errno.EPERM, errno.ENOMEM, errno.E2BIG):
+        line = f"could not open bpf map: waits, error: {os.strerror(number)}\n"
+        found = compile_failure(COMPILE_FAILED, line)
+        assert isinstance(found, MapError)
+        assert (found.name, found.errno) == ("waits", number)
 
 
 @pytest.mark.parametrize(
@@ -176,6 +209,8 @@ def test_other_refusals(where: str, error: OSError, what: str, kernel: FakeKerne
         ("could not open bpf map: waits, error: Cannot allocate memory\n", COMPILE_FAILED,
          "the kernel refuses to create the BPF map waits: Cannot allocate memory",
          ZombiebpfError),
+        ("could not open bpf map: waits, error: unheard of\n", COMPILE_FAILED,
+         "the kernel refuses to create the BPF map waits: unheard of", ZombiebpfError),
         (CLANG, COMPILE_FAILED,
          "the probes do not compile: exit.bpf.c:84:85: error: no member named 'argsx' "
          "in 'struct bpf_raw_tracepoint_args'", ZombiebpfError),
@@ -194,24 +229,26 @@ def test_what_does_not_compile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     def refuse(text: str, layout: Layout) -> Compiled:
-        raise CompileError(raised, printed)
+        raise compile_failure(raised, printed)
 
     monkeypatch.setattr(program, "compile_probes", refuse)
     with pytest.raises(ZombiebpfError) as caught:
         load()
     assert (type(caught.value), caught.value.what) == (kind, what)
-    assert caught.value.cure
+    assert caught.value.fix
 
 
 def test_the_order_of_what_is_loaded_and_attached(kernel: FakeKernel) -> None:
     before = [("on_first", "sched_process_fork"), ("on_second", "sched_process_exit")]
     probes = load(["sched_switch", "sched_process_fork"], before)
     assert [name for what, name in kernel.done if what in ("load", "stage")] == [
-        "on_sched_switch", "on_sched_process_fork", *program.STAGES, "on_first", "on_second"
+        "zb_sched_switch", "zb_fork", *(f"zb_{each}" for each in program.STAGES),
+        "zb_first", "zb_second",
     ]  # fmt: skip
     # a stage's number is its index in STAGES, as probes/python.h has them
     assert kernel.stages == {
-        number: probes.load(name, bpf.RAW_TRACEPOINT) for number, name in enumerate(program.STAGES)
+        number: probes.load(name, syscall.RAW_TRACEPOINT)
+        for number, name in enumerate(program.STAGES)
     }
     # programs of one tracepoint run in this order
     assert [name for what, name in kernel.done if what == "attach"] == [
@@ -231,8 +268,8 @@ def test_what_is_compiled_is_kept_and_found(
         return COMPILED
 
     monkeypatch.setattr(program, "compile_probes", compile_probes)
-    monkeypatch.setattr(program.cache, "find", kept.get)
-    monkeypatch.setattr(program.cache, "keep", kept.__setitem__)
+    monkeypatch.setattr(cache, "find", kept.get)
+    monkeypatch.setattr(cache, "keep", kept.__setitem__)
     for _ in range(2):
         load().close()
     assert (compiled, kept) == ([""], {"name": COMPILED})

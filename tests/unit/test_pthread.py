@@ -27,7 +27,7 @@ def declared(machine: str) -> dict[str, int]:
     }
 
 
-def told(name: str) -> int:
+def offset_in_glibc(name: str) -> int:
     """Where a field lies in struct pthread, as glibc tells debuggers (nptl_db)."""
     return int((ctypes.c_uint32 * 3).in_dll(LIBC, f"_thread_db_pthread_{name}")[2])
 
@@ -43,13 +43,13 @@ def robust_list() -> int:
 
 def test_the_values_of_keys() -> None:
     """`specific` has a pointer to each block, and lies behind the first one."""
-    first = told("specific") - KEYS * KEY_BYTES
+    first = offset_in_glibc("specific") - KEYS * KEY_BYTES
     assert declared(platform.machine())["PTHREAD_SPECIFIC"] == first
 
 
 def test_the_list_of_robust_mutexes() -> None:
     # behind tid, another int and a pointer
-    assert robust_list() == told("tid") + 16
+    assert robust_list() == offset_in_glibc("tid") + 16
     # where the thread pointer is no help it is known by that list
     assert declared("aarch64")["PTHREAD_ROBUST_HEAD"] == {
         "x86_64": robust_list() - 0x200,  # its tcbhead_t is larger by that
@@ -59,7 +59,7 @@ def test_the_list_of_robust_mutexes() -> None:
 
 def test_from_the_one_to_the_other_it_is_as_far_everywhere() -> None:
     arm64 = declared("aarch64")
-    here = told("specific") - KEYS * KEY_BYTES - robust_list()
+    here = offset_in_glibc("specific") - KEYS * KEY_BYTES - robust_list()
     assert arm64["PTHREAD_SPECIFIC"] - arm64["PTHREAD_ROBUST_HEAD"] == here
 
 

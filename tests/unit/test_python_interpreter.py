@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Optional, Union
 
 import pytest
-from installed_pythons import Installed, installed, readable
 
+from tests.unit.installed_pythons import Installed, installed, readable
 from zombiebpf.python import programs
 from zombiebpf.python.image import BREAKPOINT_BYTES, INIT_BYTES, Image, read_image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
@@ -294,6 +294,7 @@ def test_the_machine_it_is_for(
 ) -> None:
     own = image_of_program(readable()[0].program)
     assert own is not None
+    assert own.version is not None
     copied = tmp_path / os.path.basename(own.path)
     data = bytearray(Path(own.path).read_bytes())
     data[18:20] = number.to_bytes(2, "little")  # e_machine

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 import pytest
-from installed_pythons import Installed, readable
 
+from tests.unit.installed_pythons import Installed, readable
 from zombiebpf.python.linetable import line_of, spans
 from zombiebpf.python.qualname import names_in
 
@@ -79,7 +79,7 @@ PARSED = [each for each in readable() if each.version < (3, 12)]
 def test_each_qualified_name_is_the_interpreters(python: Installed) -> None:
     """From the source, as 3.11 and later have it in co_qualname."""
     names: dict[str, Any] = {}
-    told = 0
+    known = 0
     for code in said_by(python):
         if code["name"] == "<module>":
             continue
@@ -90,8 +90,8 @@ def test_each_qualified_name_is_the_interpreters(python: Installed) -> None:
         # differ about the line.
         found = names[file].get((code["first"], code["name"]))
         assert found in (code["qualname"], None), f"{file}:{code['first']}"
-        told += found is not None
-    assert told > 0.99 * (len(said_by(python)) - len(FILES))
+        known += found is not None
+    assert known > 0.99 * (len(said_by(python)) - len(FILES))
 
 
 def test_lnotab_goes_back_and_far() -> None:

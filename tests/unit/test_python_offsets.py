@@ -10,20 +10,19 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from installed_pythons import Installed, readable
 
+from tests.unit.installed_pythons import Installed, readable
 from zombiebpf.python.image import read_image
-from zombiebpf.python.interpreter import image_of_program
 from zombiebpf.python.offsets import (
     ABSENT,
     COOKIE,
     DEBUG_OFFSETS_SIZE,
     MACHINES,
-    Offsets,
     OffsetsError,
     from_debug_offsets,
     offsets_of,
 )
+from zombiebpf.python.programs import image_of_program
 
 PROGRAM = Path(__file__).parent / "data" / "python_offsets.c"
 WITH_HEADERS = [each for each in readable() if each.has_internal_headers]
@@ -76,7 +75,7 @@ def test_each_fits_and_is_named(minor: int) -> None:
     found = offsets_of((3, minor, 5))
     assert found is not None
     assert found.minor == minor
-    assert struct.unpack(f"<{len(Offsets._fields)}H", found.pack()) == found
+    assert all(0 <= each < 1 << 16 for each in found)  # u16s in BPF
     assert (found.frame_owner == ABSENT) == (minor < 11)
     assert (found.cframe_frame == ABSENT) == (minor not in (11, 12))
     assert found.lasti_scale == (2 if minor == 10 else 1)

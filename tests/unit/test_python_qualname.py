@@ -7,7 +7,7 @@ from typing import Optional
 
 import pytest
 
-from zombiebpf.python.qualname import MOST_CHARACTERS, Qualnames, names_in
+from zombiebpf.python.qualname import MAX_CHARACTERS, Qualnames, names_in
 
 SOURCE = """\
 def plain(a=lambda: 0):
@@ -104,7 +104,7 @@ def test_long_tables_are_no_chains() -> None:
 
 
 def test_a_file_too_long_is_left_alone() -> None:
-    names = Qualnames(lambda lineage, file: "def f(): pass\n" + "#" * MOST_CHARACTERS)
+    names = Qualnames(lambda lineage, file: "def f(): pass\n" + "#" * MAX_CHARACTERS)
     assert names.of(1, "/a.py", 1, "f") is None
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import struct
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
-from zombiebpf.events import StackProblem
+from zombiebpf.model.events import StackProblem
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.python.stacks import (
     CUT,
     ELLIPSIS,
@@ -19,7 +20,6 @@ from zombiebpf.python.stacks import (
     RecordError,
     Stacks,
 )
-from zombiebpf.stack import Frame, Stack
 
 TABLE = bytes([0x80 | 11 << 3 | 7, 0, 0])  # sixteen bytes of code, one line after the first
 
@@ -80,10 +80,10 @@ def test_a_stack_ends_before_a_lost_function() -> None:
 
 
 @pytest.mark.parametrize("differs", [{"lineage": 2}, {"check": 6}])
-def test_code_is_named_by_lineage_and_check_too(differs: dict[str, int]) -> None:
+def test_code_is_named_by_lineage_and_check_too(differs: dict[str, Any]) -> None:
     stacks = fed(code(100), stack(9, 100, **differs))
     assert stacks.get(9) == Stack((), FUNCTION_LOST)
-    stacks.feed(code(100, "g", **differs))  # type: ignore[arg-type]
+    stacks.feed(code(100, "g", **differs))
     assert stacks.get(9) == Stack((Frame("g", "/a.py", 11),))
 
 
@@ -191,7 +191,7 @@ def test_memory_is_bounded() -> None:
     assert stacks.get(50) == Stack((), LOST)
     stacks.feed(stack(500, 85))
     assert stacks.get(500) == Stack((), FUNCTION_LOST)
-    sizes = [len(stacks._codes), len(stacks._stacks), len(stacks._interned)]
+    sizes = [len(stacks._codes), len(stacks._stacks), stacks._intern.cache_info().currsize]
     assert [size <= most for size, most in zip(sizes, (10, 5, 5))] == [True] * 3
 
 

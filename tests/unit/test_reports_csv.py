@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table: a row a life, numbers as numbers, no cell that a spreadsheet would run."""
+"""The CSV report: a row a process, numbers as numbers, no cell that a spreadsheet would run."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hostile import HOSTILE, hostile
-from lives import BEGAN, MS, analysis, app, crowd, ended, found_dead, life, rendered
 
+from tests.unit.hostile_analysis import HOSTILE, hostile
+from tests.unit.life_builders import (
+    BEGAN,
+    MS,
+    analysis,
+    app,
+    crowd,
+    ended,
+    found_dead,
+    life,
+    rendered,
+)
 from zombiebpf.reports.csv import COLUMNS, FORMULA, text_cell
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "reports.md"
@@ -38,8 +48,8 @@ def test_a_row_a_life_by_column() -> None:
 def test_unknown_is_empty_never_zero() -> None:
     unknown = life(7, fork_ns=None, forker=None, comm=None, argv=None, cgroup=None, pidns=None)
     (row,) = rows(rendered(analysis([unknown]), format_="csv"))
-    told = {name: cell for name, cell in row.items() if cell != ""}
-    assert told == {"pid": "7", "start_ns": str(BEGAN + 7), "argv_cut": "0", "exec_count": "0",
+    filled = {name: cell for name, cell in row.items() if cell != ""}
+    assert filled == {"pid": "7", "start_ns": str(BEGAN + 7), "argv_cut": "0", "exec_count": "0",
                     "state": "running", "orphaned": "0", "was_zombie": "0"}  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page before any browser sees it: what it says, what it holds, what it escapes.
+"""The HTML page without a browser: its texts, its data, what it escapes.
 
 What it does is seen in tests/browser.
 """
@@ -16,26 +16,40 @@ from html.parser import HTMLParser
 from typing import Any, Optional
 
 import pytest
-from hostile import HOSTILE, hostile
-from lives import APP, BEGAN, MS, US, S, analysis, app, article, crowd, ended, life, zombie
 
-from zombiebpf.analysis import Analysis, Child, Join
-from zombiebpf.life import Actor
+from tests.unit.hostile_analysis import HOSTILE, hostile
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    US,
+    S,
+    analysis,
+    app,
+    article,
+    crowd,
+    ended,
+    life,
+    zombie,
+)
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Child, Join
+from zombiebpf.model.life import Actor
+from zombiebpf.model.stack import Frame
+from zombiebpf.model.statistics import zombie_intervals
 from zombiebpf.reports import FORMATS, TextOptions
 from zombiebpf.reports.html import SCRIPTS, embed, write_page
 from zombiebpf.reports.html.histograms import HEIGHT, WIDTH, chart
-from zombiebpf.reports.html.lanes import Lane, Shared, density, lanes
-from zombiebpf.reports.html.payload import COLUMNS, Payload
-from zombiebpf.reports.who import Who
-from zombiebpf.reports.wording import printable
-from zombiebpf.stack import Frame
-from zombiebpf.statistics import zombie_intervals
+from zombiebpf.reports.html.lanes import Lane, SharedLane, density, lanes
+from zombiebpf.reports.html.page_data import COLUMNS, PageData
+from zombiebpf.reports.pid_index import PidIndex
+from zombiebpf.wording.text import printable
 
 SITE = Frame("main", "/srv/app.py", 42)
 
 
 class Reader(HTMLParser):
-    """The elements, their attributes and their texts."""
+    """Collects the elements, their attributes and their texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -112,7 +126,7 @@ def test_the_answer_stands_on_top_with_its_line_and_cure() -> None:
     head, rest = page.split('<section id="timeline">')
     assert re.search(r"<h1 class=\"bad\">[^<]*app\.py:42", head)
     assert "p.start() # &lt;here&gt;" in head
-    assert "<strong>Cure:</strong>" in head
+    assert "<strong>Fix:</strong>" in head
     assert "Where they were forked" in rest
 
 
@@ -168,7 +182,7 @@ def test_a_hostile_page_is_plain_text_in_every_place() -> None:
 
 def test_data_within_a_script_cannot_end_it() -> None:
     text = "</script><!--<script>&\u2028\ud800"
-    written = str(embed.data({"a": text}))
+    written = str(embed.json_for_script({"a": text}))
     assert written.isascii()
     assert not set("<>&") & set(written)
     assert json.loads(written) == {"a": text}
@@ -200,7 +214,7 @@ def test_the_scripts_are_all_there_is() -> None:
 
 def test_columns_have_one_cell_a_lane_and_offsets_all_their_digits() -> None:
     late = ended(41231, 3_599_123_456_789, ran=1_001, latency=345)
-    value = Payload(analysis([app(ran=3600 * S), late])).value
+    value = PageData(analysis([app(ran=3600 * S), late])).value
     columns = value["lives"]
     assert set(columns) == set(COLUMNS)
     assert {len(cells) for cells in columns.values()} == {2}
@@ -211,14 +225,14 @@ def test_columns_have_one_cell_a_lane_and_offsets_all_their_digits() -> None:
 
 def test_unknown_is_null_never_zero() -> None:
     unknown = life(41231, fork_ns=None, forker=None, comm=None, argv=None, cgroup=None)
-    columns = Payload(analysis([unknown])).value["lives"]
+    columns = PageData(analysis([unknown])).value["lives"]
     assert columns["fork"] == columns["exit"] == columns["zombie"] == columns["reap"] == [None]
     assert columns["forker"] == columns["comm"] == columns["cgroup"] == columns["forkSite"] == [-1]
     assert columns["reaperLane"] == [None]
 
 
 def test_reapers_and_adopters_have_lanes_or_stand_outside() -> None:
-    value = Payload(crowd()).value
+    value = PageData(crowd()).value
     lanes_of = dict(zip(value["lives"]["pid"], value["lives"]["reaperLane"]))
     assert lanes_of[41231] == value["lives"]["pid"].index(APP.pid)
     outside = [(pid, value["texts"][comm]) for pid, comm in value["outside"]]
@@ -228,7 +242,7 @@ def test_reapers_and_adopters_have_lanes_or_stand_outside() -> None:
 
 
 def test_parents_come_before_children() -> None:
-    columns = Payload(crowd()).value["lives"]
+    columns = PageData(crowd()).value["lives"]
     for lane, parent in enumerate(columns["parent"]):
         assert parent < lane
     assert columns["depth"][columns["pid"].index(41235)] == 2
@@ -251,7 +265,7 @@ def test_few_lives_have_a_lane_each() -> None:
 
 def test_of_many_those_share_that_tell_least() -> None:
     found = lanes(thousand(), most=100)
-    shared = [each for each in found if isinstance(each, Shared)]
+    shared = [each for each in found if isinstance(each, SharedLane)]
     alone = [each for each in found if isinstance(each, Lane)]
     assert len(shared) == 1
     assert len(alone) + len(shared[0].lives) == 1001
@@ -273,8 +287,7 @@ def test_sharing_is_said_and_all_figures_count_all() -> None:
 
 
 def test_density_is_an_average_over_time() -> None:
-    one = ended(1, 0, ran=250, latency=500)
-    one.zombie_ns = BEGAN + 250
+    one = ended(1, 0, ran=250, latency=500)._replace(zombie_ns=BEGAN + 250)
     running, zombies = density([one], BEGAN, BEGAN + 1000, bins=4)
     assert running == [1.0, 0.0, 0.0, 0.0]
     assert zombies == [0.0, 1.0, 1.0, 0.0]
@@ -294,9 +307,10 @@ def test_density_of_what_lasts_on_or_began_before() -> None:
 
 
 def test_each_call_has_a_row_and_bars_lie_within() -> None:
-    lives = thousand()
-    for number, each in enumerate(lives):
-        each.reap_call = each.reap_call._replace(kind=("join", "atexit")[number % 2])
+    lives = [
+        each._replace(reap_call=each.reap_call._replace(kind=("join", "atexit")[number % 2]))
+        for number, each in enumerate(thousand())
+    ]
     found = chart(lives, zombie_intervals)
     assert [row.kind for row in found.rows] == ["all calls", "join", "atexit"]
     assert [row.number for row in found.rows] == [1001, 501, 500]
@@ -311,8 +325,7 @@ def test_each_call_has_a_row_and_bars_lie_within() -> None:
 def test_a_chart_of_nothing_and_of_zeros() -> None:
     assert chart([app(ran=0, latency=0, zombie_ns=None)], zombie_intervals).rows == ()
     zero = ended(1)
-    zero.zombie_ns = zero.reap_ns
-    rows = chart([zero], zombie_intervals).rows
+    rows = chart([zero._replace(zombie_ns=zero.reap_ns)], zombie_intervals).rows
     assert [row.kind for row in rows] == ["wait4"]  # one call needs no sum
     assert rows[0].bars[0].title == "0 - 1 µs: 1"
 
@@ -322,21 +335,21 @@ def test_a_chart_of_nothing_and_of_zeros() -> None:
 
 def test_a_pid_is_who_had_it_then() -> None:
     first, second = ended(7, 0), ended(7, 5 * S)
-    who = Who([second, first])
-    assert who.had(7, BEGAN) == 1
-    assert who.had(7, BEGAN + 5 * S) == 0
-    assert who.had(7, BEGAN + 3 * S) is None  # between them
-    assert who.had(7, BEGAN - 1) is None
-    assert who.had(7, None) is None
-    assert Who([first]).had(7, None) == 0
-    assert who.had(0, BEGAN) is None
-    assert who.is_(None, BEGAN) is None
-    assert who.is_(Actor(7, 8, None), BEGAN + 1) == 1
+    who = PidIndex([second, first])
+    assert who.find(7, BEGAN) == 1
+    assert who.find(7, BEGAN + 5 * S) == 0
+    assert who.find(7, BEGAN + 3 * S) is None  # between them
+    assert who.find(7, BEGAN - 1) is None
+    assert who.find(7, None) is None
+    assert PidIndex([first]).find(7, None) == 0
+    assert who.find(0, BEGAN) is None
+    assert who.find_actor(None, BEGAN) is None
+    assert who.find_actor(Actor(7, 8, None), BEGAN + 1) == 1
 
 
 def test_joins_name_lanes() -> None:
     child = article().lives[1]
     children = (Child(child.pid, child.start_ns),)  # forked after the join began, as a pool may
     join = Join(APP.pid, 5, None, 0.5, BEGAN, None, "timeout", children=children)
-    value = Payload(replace(article(), joins=[join])).value
+    value = PageData(replace(article(), joins=[join])).value
     assert value["joins"][0][:8] == [0, 5, 0, None, *value["joins"][0][4:6], 0.5, [1]]

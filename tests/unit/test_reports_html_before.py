@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page of what was a zombie before the observation, and of many scenarios."""
+"""The HTML page with processes that were zombies before the observation, and of scenarios."""
 
 from __future__ import annotations
 
 import io
 import re
 
-from lives import APP, BEGAN, S, analysis, app, ended, found_dead
-from test_reports_html import data_of, leaking, page_of
-
-from zombiebpf.life import ReapedBy
+from tests.unit.life_builders import APP, BEGAN, S, analysis, app, ended, found_dead
+from tests.unit.test_reports_html import data_of, leaking, page_of
+from zombiebpf.model.life import ReapedBy
 from zombiebpf.reports.html import write_page
 from zombiebpf.reports.html.lanes import Lane, density, lanes
-from zombiebpf.reports.html.payload import FOUND_DEAD
+from zombiebpf.reports.html.page_data import FOUND_DEAD
 
 
 def test_a_zombie_from_before_is_told_as_one() -> None:
@@ -30,8 +29,8 @@ def test_a_zombie_from_before_is_told_as_one() -> None:
 def test_a_lane_of_many_shows_it_as_a_zombie_from_the_start_on() -> None:
     running, zombies = density([found_dead(7)], BEGAN, BEGAN + 4 * S, 4)
     assert (running, zombies) == ([0.0] * 4, [1.0] * 4)
-    told = lanes([app(), *(ended(pid) for pid in range(100, 150)), found_dead(7)], 10)
-    assert any(isinstance(each, Lane) and each.life.pid == 7 for each in told)
+    shown = lanes([app(), *(ended(pid) for pid in range(100, 150)), found_dead(7)], 10)
+    assert any(isinstance(each, Lane) and each.life.pid == 7 for each in shown)
 
 
 def test_what_stands_above_the_answer() -> None:

@@ -5,8 +5,9 @@ import json
 from typing import Callable
 
 import pytest
-from contract import DOCUMENT, LINE
-from lives import (
+
+from tests.unit.json_schema import DOCUMENT, LINE
+from tests.unit.life_builders import (
     APP,
     BEGAN,
     MS,
@@ -24,13 +25,12 @@ from lives import (
     rendered,
     zombie,
 )
-from stacks import frame, stack
-
-from zombiebpf.analysis import Analysis
-from zombiebpf.life import Activity, Actor, PidNamespace, ReapCall
+from tests.unit.stack_builders import frame, stack
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.life import Activity, Actor, PidNamespace, ReapCall
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.reports import FORMATS
 from zombiebpf.reports.json import portable, process_object
-from zombiebpf.stack import Frame, Stack
 
 
 def report(observed: Analysis, name: str = "json") -> str:
@@ -82,7 +82,7 @@ def test_lines_come_as_lives_end() -> None:
 
 
 def test_a_process_whole() -> None:
-    """The contract's own field names, spelled out once."""
+    """Compare with the field names of the contract, spelled out once."""
     nowhere = Frame("reap", "/srv/app.py", None)
     subject = ended(
         7,

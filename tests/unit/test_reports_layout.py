@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the report for people is laid out: widths, trees, colour, hostile names."""
+"""The layout of the text report: widths, trees, colour, hostile names."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from lives import (
+from rich.cells import cell_len
+
+from tests.unit.life_builders import (
     APP,
     MS,
     US,
@@ -23,9 +25,7 @@ from lives import (
     section,
     zombie,
 )
-from rich.cells import cell_len
-
-from zombiebpf.life import Actor, PidNamespace
+from zombiebpf.model.life import Actor, PidNamespace
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 

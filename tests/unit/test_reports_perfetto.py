@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The trace keeps the rules of the Trace Event Format, and says what was seen."""
+"""The Perfetto report follows the Trace Event Format and contains what was observed."""
 
 from __future__ import annotations
 
@@ -9,14 +9,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hostile import HOSTILE, hostile
-from lives import APP, BEGAN, MS, S, analysis, app, crowd, ended, found_dead, life, rendered
 
-from zombiebpf.analysis import Analysis, Child, Join
-from zombiebpf.life import ReapedBy
+from tests.unit.hostile_analysis import HOSTILE, hostile
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    S,
+    analysis,
+    app,
+    crowd,
+    ended,
+    found_dead,
+    life,
+    rendered,
+)
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Child, Join
+from zombiebpf.model.life import ReapedBy
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.reports.perfetto import SYNTHETIC
-from zombiebpf.reports.wording import printable
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.wording.text import printable
 
 Event = dict[str, Any]
 
@@ -39,7 +52,7 @@ def named(found: Iterable[Event], begin: str) -> list[Event]:
 def joined() -> Analysis:
     child = ended(41231, 20 * MS, fork_site=STACK.frames[1], fork_stack=STACK)
     assert child.reap_call is not None
-    child.reap_call = child.reap_call._replace(kind="join", stack=STACK)
+    child = child._replace(reap_call=child.reap_call._replace(kind="join", stack=STACK))
     join = Join(
         APP.pid, APP.pid, 41231, 2.5, BEGAN + 500 * MS, BEGAN + 1100 * MS, "reaped",
         "Process.join", (Child(41231, None),), stack=STACK, site=STACK.frames[1],
@@ -48,7 +61,7 @@ def joined() -> Analysis:
 
 
 def check_rules(found: dict[str, Any]) -> None:
-    """Of the Trace Event Format (Google, 2016), those that a reader relies upon."""
+    """Check the rules of the Trace Event Format (Google, 2016) that readers rely on."""
     assert found["displayTimeUnit"] in ("ns", "ms")
     assert all(isinstance(value, str) for value in found["otherData"].values())
     slices: dict[tuple[int, int], list[tuple[float, float]]] = {}

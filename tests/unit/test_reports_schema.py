@@ -8,9 +8,10 @@ import json
 from typing import Any, Callable
 
 import pytest
-from contract import DOCUMENT, LINE, SCHEMA, against
 from jsonschema import Draft202012Validator
-from lives import article, rendered
+
+from tests.unit.json_schema import DOCUMENT, LINE, SCHEMA, against
+from tests.unit.life_builders import article, rendered
 
 
 def test_the_schema_is_a_schema() -> None:
@@ -18,7 +19,7 @@ def test_the_schema_is_a_schema() -> None:
 
 
 def test_every_object_of_the_schema_is_closed() -> None:
-    """But `life`, which process and process_line close from outside."""
+    """Check all but `life`, which process and process_line close from outside."""
     open_objects = []
 
     def look(node: Any, path: str) -> None:

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the report for people says."""
+"""The contents of the text report."""
 
 from __future__ import annotations
 
 import io
 import re
 
-from lives import (
+from tests.unit.life_builders import (
     BEGAN,
     MS,
     US,
@@ -24,8 +24,7 @@ from lives import (
     section,
     zombie,
 )
-
-from zombiebpf.life import ReapedBy
+from zombiebpf.model.life import ReapedBy
 from zombiebpf.reports import text
 from zombiebpf.reports.terminal import TextOptions
 
@@ -75,7 +74,7 @@ Hooks
   zombie  signal_generate     exact
 
 Findings
-  nothing to find: 1 child, none a zombie for more than 87 us
+  nothing to find: 1 child, none a zombie for more than 87 µs
 
 lost records: 0
 """
@@ -103,7 +102,7 @@ def test_each_reparenting() -> None:
     assert line_of(text, 41234).endswith("→ init systemd 1")
     assert line_of(text, 41235).endswith("→ subreaper containerd-shim 990 while zombie")
     assert line_of(text, 41243).endswith("→ thread 41230 of python3 41230")
-    assert "python3 41230 (tid 41236)" in line_of(text, 41243)
+    assert "python3 41230 (thread 41236)" in line_of(text, 41243)
     assert "-> init systemd 1" in rendered(crowd(), 80, unicode=False)
 
 

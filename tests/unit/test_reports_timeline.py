@@ -8,19 +8,33 @@ import re
 from dataclasses import replace
 
 import pytest
-from hostile import hostile
-from lives import APP, BEGAN, MS, S, adopted, analysis, app, crowd, ended, found_dead, life, zombie
 from rich.cells import cell_len
 
-from zombiebpf.analysis import Analysis, Join
-from zombiebpf.reports.page import Page
+from tests.unit.hostile_analysis import hostile
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    S,
+    adopted,
+    analysis,
+    app,
+    crowd,
+    ended,
+    found_dead,
+    life,
+    zombie,
+)
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Join
 from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.reports.text_page import TextPage
 from zombiebpf.reports.timeline import (
     ADOPTED,
     BEFORE,
     DEAD,
     ENDS,
-    MOST,
+    MAX_LINES,
     RUNS,
     WAITS,
     ZOMBIE,
@@ -33,7 +47,7 @@ SPAN = (BEGAN, BEGAN + 1000 * MS)
 
 def drawn(observed: Analysis, width: int = 100, color: bool = False, unicode: bool = True) -> str:
     out = io.StringIO()
-    write_timeline(Page(out, TextOptions(width, color, unicode)), observed)
+    write_timeline(TextPage(out, TextOptions(width, color, unicode)), observed)
     return out.getvalue()
 
 
@@ -103,9 +117,9 @@ def test_no_line_is_wider_than_asked(observed: Analysis, width: int) -> None:
 
 
 def test_a_long_list_is_cut_and_says_so() -> None:
-    lives = [app(), *(ended(50_000 + n, n) for n in range(MOST + 4))]
+    lives = [app(), *(ended(50_000 + n, n) for n in range(MAX_LINES + 4))]
     lines = drawn(analysis(lives)).splitlines()
-    assert len([line for line in lines if "python3 app.py" in line]) == MOST
+    assert len([line for line in lines if "python3 app.py" in line]) == MAX_LINES
     assert "and 5 more processes" in lines[-2]
 
 

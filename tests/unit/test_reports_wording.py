@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import pytest
-from lives import MS, US, S, ended, life, zombie
 
-from zombiebpf.life import Actor
-from zombiebpf.reports.wording import Wording, printable
+from tests.unit.life_builders import MS, US, S, ended, life, zombie
+from zombiebpf.model.life import Actor
+from zombiebpf.model.stack import Frame
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import Wording, children_of, count_of, zombies_noun
 
 WORDS = Wording()
 DAY = 86_400 * S
@@ -28,10 +30,18 @@ DAY = 86_400 * S
         (3_200 * MS, "3.2 s"),
         (59_940 * MS, "59.9 s"),
         (59_999 * MS, "1 min 0 s"),
+        (60 * S, "1 min 0 s"),
         (67 * S, "1 min 7 s"),
+        (30 * 60 * S + 15 * S, "30 min 15 s"),
+        (3599 * S, "59 min 59 s"),
+        (3_599_499 * MS, "59 min 59 s"),  # rounded to whole seconds
         (3_599_600 * MS, "1 h 0 min"),
+        (3600 * S, "1 h 0 min"),
+        (3661 * S, "1 h 1 min"),
         (3 * 3600 * S + 59 * 60 * S, "3 h 59 min"),
+        (DAY - 60 * S, "23 h 59 min"),
         (DAY - 1, "1 d 0 h"),
+        (25 * 3600 * S, "1 d 1 h"),
         (9 * DAY + 23 * 3600 * S, "9 d 23 h"),
         (-87 * US, "-87 µs"),
     ],
@@ -69,6 +79,23 @@ def test_printable_in_ascii() -> None:
     assert printable("é 猫 😀 \x1b ok", unicode=False) == r"\xe9 \u732b \U0001f600 \x1b ok"
 
 
+def test_the_line_of_a_frame() -> None:
+    frame = Frame("start_all", "/srv/\x1bapp.py", 42)
+    assert WORDS.at_line(frame) == r" at \x1bapp.py:42"
+    assert WORDS.site(frame) == r" at \x1bapp.py:42 in start_all"
+    assert WORDS.at_line(None) == WORDS.site(None) == ""
+
+
+def test_counts() -> None:
+    assert [count_of(each, "zombie") for each in (0, 1, 2)] == [
+        "0 zombies",
+        "1 zombie",
+        "2 zombies",
+    ]
+    assert [children_of(each) for each in (0, 1, 2)] == ["0 children", "1 child", "2 children"]
+    assert [zombies_noun(each) for each in (1, 2)] == ["a zombie", "zombies"]
+
+
 def test_nothing_that_a_terminal_acts_upon_gets_through() -> None:
     for code in [*range(0x20), *range(0x7F, 0xA0), 0x061C, *range(0x200B, 0x2010), 0x2066]:
         assert printable(chr(code)).isascii()
@@ -84,7 +111,7 @@ def test_command_is_quoted_as_one_would_type_it() -> None:
 
 def test_an_actor_that_the_namespace_cannot_see() -> None:
     assert WORDS.actor(Actor(0, 0, "runc")) == "runc outside"
-    assert WORDS.actor(Actor(5, None, None)) == "5"
+    assert WORDS.actor(Actor(5, None, None)) == "PID 5"
     assert WORDS.actor(None) == "-"
 
 

@@ -12,7 +12,7 @@ from typing import Any, Callable, Union
 
 import pytest
 
-from zombiebpf.kernel.ring import Ring, TextRing
+from zombiebpf.bpf.ringbuffer import RingBuffer, VariableRingBuffer
 
 PAGE = mmap.PAGESIZE
 PAGES = 2
@@ -89,18 +89,18 @@ def producer() -> Iterator[Producer]:
 
 
 @pytest.fixture
-def ring(producer: Producer) -> Iterator[Ring]:
-    made = Ring(producer.fd, PAGES, RECORD)
+def ring(producer: Producer) -> Iterator[RingBuffer]:
+    made = RingBuffer(producer.fd, PAGES, RECORD)
     yield made
     made.close()
 
 
-def test_an_empty_ring(producer: Producer, ring: Ring) -> None:
+def test_an_empty_ring(producer: Producer, ring: RingBuffer) -> None:
     assert ring.read() == b""
     assert producer.consumed == 0
 
 
-def test_records_come_once_and_in_order(producer: Producer, ring: Ring) -> None:
+def test_records_come_once_and_in_order(producer: Producer, ring: RingBuffer) -> None:
     for number in range(7):
         producer.write(number)
     assert numbers(ring.read()) == list(range(7))
@@ -110,11 +110,11 @@ def test_records_come_once_and_in_order(producer: Producer, ring: Ring) -> None:
     assert numbers(ring.read()) == [7]
 
 
-def test_the_stride(ring: Ring) -> None:
+def test_the_stride(ring: RingBuffer) -> None:
     assert ring.stride == STRIDE
 
 
-def test_a_busy_record_holds_up_those_behind_it(producer: Producer, ring: Ring) -> None:
+def test_a_busy_record_holds_up_those_behind_it(producer: Producer, ring: RingBuffer) -> None:
     producer.write(0)
     producer.write(1)
     busy = producer.write(2, BUSY)
@@ -128,14 +128,14 @@ def test_a_busy_record_holds_up_those_behind_it(producer: Producer, ring: Ring) 
     assert producer.consumed == 4 * STRIDE
 
 
-def test_the_first_record_is_busy(producer: Producer, ring: Ring) -> None:
+def test_the_first_record_is_busy(producer: Producer, ring: RingBuffer) -> None:
     at = producer.write(0, BUSY)
     assert ring.read() == b""
     producer.commit(at)
     assert numbers(ring.read()) == [0]
 
 
-def test_most_records(producer: Producer, ring: Ring) -> None:
+def test_most_records(producer: Producer, ring: RingBuffer) -> None:
     for number in range(5):
         producer.write(number)
     assert numbers(ring.read(2)) == [0, 1]
@@ -144,13 +144,13 @@ def test_most_records(producer: Producer, ring: Ring) -> None:
     assert numbers(ring.read(2)) == [4]
 
 
-def test_a_full_ring(producer: Producer, ring: Ring) -> None:
+def test_a_full_ring(producer: Producer, ring: RingBuffer) -> None:
     for number in range(FITS):
         producer.write(number)
     assert numbers(ring.read()) == list(range(FITS))
 
 
-def test_records_that_lie_across_the_end(producer: Producer, ring: Ring) -> None:
+def test_records_that_lie_across_the_end(producer: Producer, ring: RingBuffer) -> None:
     assert SIZE % STRIDE  # some record does
     expected = 0
     for batch in range(23):
@@ -165,7 +165,7 @@ def test_records_that_lie_across_the_end(producer: Producer, ring: Ring) -> None
 
 def test_it_goes_on_where_the_last_consumer_stopped() -> None:
     producer = Producer(position=5 * SIZE + 96)
-    ring = Ring(producer.fd, PAGES, RECORD)
+    ring = RingBuffer(producer.fd, PAGES, RECORD)
     producer.write(42)
     assert numbers(ring.read()) == [42]
     ring.close()
@@ -174,7 +174,7 @@ def test_it_goes_on_where_the_last_consumer_stopped() -> None:
 
 def test_positions_beyond_32_bits() -> None:
     producer = Producer(position=(1 << 32) - STRIDE)
-    ring = Ring(producer.fd, PAGES, RECORD)
+    ring = RingBuffer(producer.fd, PAGES, RECORD)
     producer.write(1)
     producer.write(2)
     assert numbers(ring.read()) == [1, 2]
@@ -183,7 +183,9 @@ def test_positions_beyond_32_bits() -> None:
     producer.close()
 
 
-def test_what_was_read_stays_when_the_ring_is_written_again(producer: Producer, ring: Ring) -> None:
+def test_what_was_read_stays_when_the_ring_is_written_again(
+    producer: Producer, ring: RingBuffer
+) -> None:
     producer.write(1)
     data = ring.read()
     for number in range(2, 2 + FITS):
@@ -206,7 +208,9 @@ class Logged:
         self._memory[key] = value
 
 
-def logged(ring: Union[Ring, TextRing], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def logged(
+    ring: Union[RingBuffer, VariableRingBuffer], monkeypatch: pytest.MonkeyPatch
+) -> list[str]:
     """What the reader does with the memory, in its order."""
     log: list[str] = []
     fence = ring._fence
@@ -222,7 +226,7 @@ def logged(ring: Union[Ring, TextRing], monkeypatch: pytest.MonkeyPatch) -> list
     monkeypatch.setattr(ring, "_produced", Logged(ring._produced, lambda _: "position", log))
     monkeypatch.setattr(ring, "_consumed", Logged(ring._consumed, lambda _: "own", log))
     monkeypatch.setattr(ring, "_producer", Logged(ring._producer, of_data, log))
-    if isinstance(ring, TextRing):
+    if isinstance(ring, VariableRingBuffer):
         monkeypatch.setattr(ring, "_words", Logged(ring._words, lambda _: "header", log))
     return log
 
@@ -231,7 +235,7 @@ IN_ORDER = ["position", "fence", "header", "fence", "payload", "fence", "given b
 
 
 def test_each_look_is_over_before_the_next_one(
-    producer: Producer, ring: Ring, monkeypatch: pytest.MonkeyPatch
+    producer: Producer, ring: RingBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the machine may do a later load first, it would see what was there before."""
     producer.write(1)
@@ -241,7 +245,7 @@ def test_each_look_is_over_before_the_next_one(
     assert log == IN_ORDER
 
 
-def test_the_fence_comes_back_and_can_be_passed_again(ring: Ring) -> None:
+def test_the_fence_comes_back_and_can_be_passed_again(ring: RingBuffer) -> None:
     """It is a lock that is held: nobody else may have it meanwhile."""
     for _ in range(3):
         ring._fence()
@@ -252,8 +256,8 @@ def test_the_fence_comes_back_and_can_be_passed_again(ring: Ring) -> None:
 
 
 @pytest.fixture
-def texts(producer: Producer) -> Iterator[TextRing]:
-    made = TextRing(producer.fd, PAGES)
+def texts(producer: Producer) -> Iterator[VariableRingBuffer]:
+    made = VariableRingBuffer(producer.fd, PAGES)
     yield made
     made.close()
 
@@ -263,7 +267,7 @@ def some(number: int, size: int) -> bytes:
     return bytes((number + at) % 251 + 1 for at in range(size))
 
 
-def test_an_empty_ring_of_texts(producer: Producer, texts: TextRing) -> None:
+def test_an_empty_ring_of_texts(producer: Producer, texts: VariableRingBuffer) -> None:
     assert texts.read() == []
     assert producer.consumed == 0
 
@@ -271,7 +275,7 @@ def test_an_empty_ring_of_texts(producer: Producer, texts: TextRing) -> None:
 SIZES = [*range(18), 31, 63, 64, 65, 1391, 4095, 4097]
 
 
-def test_each_record_has_its_own_size(producer: Producer, texts: TextRing) -> None:
+def test_each_record_has_its_own_size(producer: Producer, texts: VariableRingBuffer) -> None:
     for size in SIZES:
         written = [some(1, 5), some(2, size), some(3, 3)]
         for data in written:
@@ -282,7 +286,7 @@ def test_each_record_has_its_own_size(producer: Producer, texts: TextRing) -> No
 
 
 def test_each_look_at_texts_is_over_before_the_next_one(
-    producer: Producer, texts: TextRing, monkeypatch: pytest.MonkeyPatch
+    producer: Producer, texts: VariableRingBuffer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     producer.write_bytes(some(1, 9))
     producer.write_bytes(some(2, 9), DISCARDED)
@@ -293,7 +297,9 @@ def test_each_look_at_texts_is_over_before_the_next_one(
     assert [what for what, _ in itertools.groupby(log)] == IN_ORDER
 
 
-def test_a_busy_text_holds_up_those_behind_it(producer: Producer, texts: TextRing) -> None:
+def test_a_busy_text_holds_up_those_behind_it(
+    producer: Producer, texts: VariableRingBuffer
+) -> None:
     producer.write_bytes(some(0, 13))
     busy = producer.write_bytes(some(1, 21), BUSY)
     producer.write_bytes(some(2, 8))
@@ -306,7 +312,9 @@ def test_a_busy_text_holds_up_those_behind_it(producer: Producer, texts: TextRin
     assert producer.consumed == producer.position
 
 
-def test_a_busy_record_that_is_discarded_in_the_end(producer: Producer, texts: TextRing) -> None:
+def test_a_busy_record_that_is_discarded_in_the_end(
+    producer: Producer, texts: VariableRingBuffer
+) -> None:
     busy = producer.write_bytes(some(0, 21), BUSY)
     producer.write_bytes(some(1, 3))
     assert texts.read() == []
@@ -314,7 +322,7 @@ def test_a_busy_record_that_is_discarded_in_the_end(producer: Producer, texts: T
     assert texts.read() == [some(1, 3)]
 
 
-def test_discarded_texts_are_stepped_over(producer: Producer, texts: TextRing) -> None:
+def test_discarded_texts_are_stepped_over(producer: Producer, texts: VariableRingBuffer) -> None:
     producer.write_bytes(some(0, 9))
     producer.write_bytes(some(1, 100), DISCARDED)
     producer.write_bytes(some(2, 9))
@@ -326,7 +334,7 @@ def test_discarded_texts_are_stepped_over(producer: Producer, texts: TextRing) -
     assert producer.consumed == producer.position
 
 
-def test_texts_that_lie_across_the_end(producer: Producer, texts: TextRing) -> None:
+def test_texts_that_lie_across_the_end(producer: Producer, texts: VariableRingBuffer) -> None:
     across = 0
     for number in range(60 * PAGE // 4096):
         size = 1 + 397 * number % 1500
@@ -337,7 +345,7 @@ def test_texts_that_lie_across_the_end(producer: Producer, texts: TextRing) -> N
     assert producer.consumed == producer.position > 3 * SIZE
 
 
-def test_a_header_at_the_very_end(texts: TextRing, producer: Producer) -> None:
+def test_a_header_at_the_very_end(texts: VariableRingBuffer, producer: Producer) -> None:
     """Its first 8 bytes are the last of the data, which begin anew right behind."""
     producer.write_bytes(some(0, SIZE - 16))
     assert texts.read() == [some(0, SIZE - 16)]
@@ -348,7 +356,7 @@ def test_a_header_at_the_very_end(texts: TextRing, producer: Producer) -> None:
 
 def test_texts_go_on_where_the_last_consumer_stopped() -> None:
     producer = Producer(position=(1 << 32) - 16)
-    texts = TextRing(producer.fd, PAGES)
+    texts = VariableRingBuffer(producer.fd, PAGES)
     producer.write_bytes(some(0, 9))
     producer.write_bytes(some(1, 1))
     assert texts.read() == [some(0, 9), some(1, 1)]
@@ -357,7 +365,9 @@ def test_texts_go_on_where_the_last_consumer_stopped() -> None:
     producer.close()
 
 
-def test_texts_stay_when_the_ring_is_written_again(producer: Producer, texts: TextRing) -> None:
+def test_texts_stay_when_the_ring_is_written_again(
+    producer: Producer, texts: VariableRingBuffer
+) -> None:
     producer.write_bytes(some(7, 30))
     kept = texts.read()
     for number in range(40 * PAGE // 4096):

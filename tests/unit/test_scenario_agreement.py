@@ -1,32 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins as the workload marked them beside joins as they were seen from outside."""
+"""The joins that a workload logged, compared with those that were observed."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Optional
+from typing import Any, Optional
 
 import pytest
 
-from zombiebpf.analysis import Join
-from zombiebpf.life import Life
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.scenario.agreement import disagreements
 from zombiebpf.scenario.joins import ChildJoin
-from zombiebpf.stack import Frame, Stack
 
-TOLD = Join(100, 100, 200, 1.5, 1_000, 9_000, "timeout")
-SEEN = replace(TOLD, kind="Process.join(timeout)", began_ns=2_000, ended_ns=8_000, timeout_s=1.501)
+MARKED = Join(100, 100, 200, 1.5, 1_000, 9_000, "timeout")
+SEEN = replace(
+    MARKED, kind="Process.join(timeout)", began_ns=2_000, ended_ns=8_000, timeout_s=1.501
+)
 
 
-def marked(join: Join = TOLD, exit_ns: Optional[int] = None) -> ChildJoin:
+def marked(join: Join = MARKED, exit_ns: Optional[int] = None) -> ChildJoin:
     assert join.began_ns is not None
     assert join.ended_ns is not None
     child = Life(pid=200, start_ns=1, exit_ns=exit_ns)
     return ChildJoin(join, child, join.began_ns, join.ended_ns)
 
 
-def compared(told: ChildJoin, *seen: Join, by_server: bool = False) -> list[str]:
-    return list(disagreements([told], seen, by_server))
+def compared(marked: ChildJoin, *seen: Join, by_server: bool = False) -> list[str]:
+    return list(disagreements([marked], seen, by_server))
 
 
 def test_they_agree() -> None:
@@ -50,9 +52,9 @@ def test_others_do_not_matter() -> None:
         ({"timeout_s": 1.6}, "marked timeout 1.5, seen 1.6"),
     ],
 )
-def test_each_difference_is_told(change: dict[str, object], words: str) -> None:
-    (told,) = compared(marked(), replace(SEEN, **change))  # type: ignore[arg-type]
-    assert words in told
+def test_each_difference_is_told(change: dict[str, Any], words: str) -> None:
+    (line,) = compared(marked(), replace(SEEN, **change))
+    assert words in line
 
 
 def test_a_server_forks_so_that_the_child_may_be_unknown() -> None:
@@ -72,13 +74,13 @@ def test_one_join_is_seen_once() -> None:
 
 
 @pytest.mark.parametrize("change", [{"began_ns": 999}, {"ended_ns": 9_001}, {"ended_ns": None}])
-def test_what_reaches_beyond_the_marks_is_another_join(change: dict[str, object]) -> None:
-    told = compared(marked(), replace(SEEN, **change))  # type: ignore[arg-type]
-    assert [each.partition(":")[0] for each in told] == ["marked, not seen", "seen, not marked"]
+def test_what_reaches_beyond_the_marks_is_another_join(change: dict[str, Any]) -> None:
+    lines = compared(marked(), replace(SEEN, **change))
+    assert [each.partition(":")[0] for each in lines] == ["marked, not seen", "seen, not marked"]
 
 
 def test_a_join_that_needs_no_system_call() -> None:
-    known = replace(TOLD, returned="already_reaped")
+    known = replace(MARKED, returned="already_reaped")
     assert compared(marked(known)) == []
     assert compared(marked(known), replace(SEEN, returned="already_reaped")) == []
     assert compared(marked()) == ["marked, not seen: join(1.5) of 200 by 100: timeout"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expectations on lives: each kind is fed lives that hold, lives that do not, and lives unseen."""
+"""Expectations on processes: each kind with ones that hold, that do not, and unobserved ones."""
 
 from __future__ import annotations
 
@@ -7,16 +7,29 @@ import signal
 from typing import Any
 
 import pytest
-from lives import APP, BEGAN, MS, US, S, adopted, app, autoreaped, ended, killed, life, zombie
-from scenes import KEEPER, expectation, judged, scene
 
-from zombiebpf.life import Actor, AdopterKind, Life, ReapCall, ReapedBy
-from zombiebpf.scenario.scene import Scene
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    US,
+    S,
+    adopted,
+    app,
+    autoreaped,
+    ended,
+    killed,
+    life,
+    zombie,
+)
+from tests.unit.scenario_builders import REAPER, expectation, judged, observed_run
+from zombiebpf.model.life import Actor, AdopterKind, Life, ReapCall, ReapedBy
+from zombiebpf.scenario.observed_run import ObservedRun
 
 C = 41231
 ZOMBIE_598 = ended(C, latency=598 * MS + 44 * US)
-ADOPTER: dict[str, Any] = {"reaper": KEEPER, "reaped_by": ReapedBy.ADOPTER}
-ORPHAN = ended(C, reparents=[adopted(KEEPER, kind=AdopterKind.SUBREAPER)], **ADOPTER)
+ADOPTER: dict[str, Any] = {"reaper": REAPER, "reaped_by": ReapedBy.ADOPTER}
+ORPHAN = ended(C, reparents=[adopted(REAPER, kind=AdopterKind.SUBREAPER)], **ADOPTER)
 WNOHANG = ReapCall("wait4", 1, BEGAN + S, 20 * US)
 UNSEEN = ended(C, reaper=None, reaped_by=ReapedBy.UNSEEN, reap_call=None, reap_exact=False)
 
@@ -52,7 +65,7 @@ UNSEEN = ended(C, reaper=None, reaped_by=ReapedBy.UNSEEN, reap_call=None, reap_e
     ],
 )
 def test_zombie(text: str, seen: Life, held: bool, shown: str) -> None:
-    verdict, words = judged(f"zombie: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"zombie: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
     assert shown in words
 
@@ -88,7 +101,7 @@ def test_zombie(text: str, seen: Life, held: bool, shown: str) -> None:
     ],
 )
 def test_reaped(text: str, seen: Life, held: bool, shown: str) -> None:
-    verdict, words = judged(f"reaped: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"reaped: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
     assert shown in words
 
@@ -110,7 +123,7 @@ def test_reaped(text: str, seen: Life, held: bool, shown: str) -> None:
     ],
 )
 def test_reparented(text: str, seen: Life, held: bool) -> None:
-    verdict, words = judged(f"reparented: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"reparented: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
 
 
@@ -129,7 +142,7 @@ def test_reparented(text: str, seen: Life, held: bool) -> None:
     ],
 )
 def test_ended(text: str, seen: Life, held: bool, shown: str) -> None:
-    verdict, words = judged(f"ended: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"ended: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
     assert shown in words
 
@@ -148,7 +161,7 @@ def test_ended(text: str, seen: Life, held: bool, shown: str) -> None:
     ],
 )
 def test_lasted(text: str, seen: Life, held: bool, shown: str) -> None:
-    verdict, words = judged(f"lasted: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"lasted: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
     assert shown in words
 
@@ -171,14 +184,14 @@ LONG_WAIT = ended(C, reap_call=ReapCall("wait4", 0, BEGAN, 403 * MS))
     ],
 )
 def test_waited(text: str, seen: Life, held: bool, shown: str) -> None:
-    verdict, words = judged(f"waited: {{of: child, {text}}}", scene(seen))
+    verdict, words = judged(f"waited: {{of: child, {text}}}", observed_run(seen))
     assert verdict is held, words
     assert shown in words
 
 
-def several() -> Scene:
+def several() -> ObservedRun:
     """Three zombies of 87 us, 300 ms and 400 ms."""
-    return scene(
+    return observed_run(
         ended(C),
         ended(C + 1, 2 * MS, latency=300 * MS),
         ended(C + 2, 4 * MS, latency=400 * MS),
@@ -208,17 +221,17 @@ def test_one_of_a_role() -> None:
 
 def test_many_processes_are_told_as_a_range() -> None:
     children = [ended(C + n, n * MS, latency=(10 + n) * MS) for n in range(7)]
-    held, words = judged("zombie: {of: child, below: 100 ms}", scene(*children))
+    held, words = judged("zombie: {of: child, below: 100 ms}", observed_run(*children))
     assert held is True
     assert words == "7 processes were zombies for 9.96 ms to 16 ms"
 
 
 def test_a_role_that_nobody_plays_is_no_broken_expectation() -> None:
-    held, words = judged("zombie: {of: chidl, above: 1}", scene(ended(C)))
+    held, words = judged("zombie: {of: chidl, above: 1}", observed_run(ended(C)))
     assert held is None
     assert words == "no process has the role chidl (roles of this run: child, keeper, parent)"
 
 
 def test_the_parent_is_a_role() -> None:
-    assert judged("ended: {of: parent, exit: 0}", scene(parent=app()))[0] is True
-    assert judged("lasted: {of: parent, about: 5}", scene(parent=app(2 * S)))[0] is False
+    assert judged("ended: {of: parent, exit: 0}", observed_run(parent=app()))[0] is True
+    assert judged("lasted: {of: parent, about: 5}", observed_run(parent=app(2 * S)))[0] is False

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Expectations on a run as a whole: each kind is fed runs that hold and runs that do not."""
+"""Expectations on a run as a whole: each kind with runs that hold and runs that do not."""
 
 from __future__ import annotations
 
 from typing import Any, Optional
 
 import pytest
-from lives import BEGAN, MS, US, S, app, autoreaped, ended, life, zombie
-from scenes import expectation, fact, join, judged, marks, scene
 
-from zombiebpf.life import Life
-from zombiebpf.scenario.scene import Scene
+from tests.unit.life_builders import BEGAN, MS, US, S, app, autoreaped, ended, life, zombie
+from tests.unit.scenario_builders import expectation, fact, join, judged, observed_run, workload_log
+from zombiebpf.model.life import Life
+from zombiebpf.scenario.observed_run import ObservedRun
 
 C = 41231
 
@@ -43,13 +43,13 @@ def at(number: int, start: int, ran: int = S, **fields: Any) -> Life:
 def test_order(text: str, held: Optional[bool], shown: str) -> None:
     child = at(0, 0)
     facts, joins = [fact("done", at=500 * MS)], [join(child, 10 * MS, 1_001 * MS, timeout=3)]
-    verdict, words = judged(f"order: {{{text}}}", scene(child, facts=facts, joins=joins))
+    verdict, words = judged(f"order: {{{text}}}", observed_run(child, facts=facts, joins=joins))
     assert verdict is held, words
     assert shown in words
 
 
 def test_order_is_of_all_or_of_any() -> None:
-    seen = scene(at(0, 0), at(1, 0, 6 * S), parent=app(5 * S))
+    seen = observed_run(at(0, 0), at(1, 0, 6 * S), parent=app(5 * S))
     text = "order: {first: child.exit, then: parent.exit%s}"
     held, words = judged(text % "", seen)
     assert held is False
@@ -68,7 +68,7 @@ def test_order_is_of_all_or_of_any() -> None:
     ],
 )
 def test_overlap(starts: tuple[int, ...], ran: int, share: float) -> None:
-    seen = scene(*(at(n, start, ran) for n, start in enumerate(starts)))
+    seen = observed_run(*(at(n, start, ran) for n, start in enumerate(starts)))
     above, below = f"above: {share} - 0.01", f"below: {share} + 0.01"
     held, words = judged(f"overlap: {{of: child, {above}, {below}}}", seen)
     assert held is True, words
@@ -78,12 +78,12 @@ def test_overlap(starts: tuple[int, ...], ran: int, share: float) -> None:
 
 
 def test_overlap_that_cannot_be_told() -> None:
-    assert judged("overlap: {of: child, above: 0.8}", scene(at(0, 0)))[0] is None
-    seen = scene(at(0, 0), at(1, 0, exit_ns=None))
+    assert judged("overlap: {of: child, above: 0.8}", observed_run(at(0, 0)))[0] is None
+    seen = observed_run(at(0, 0), at(1, 0, exit_ns=None))
     assert judged("overlap: {of: child, above: 0.8}", seen)[0] is None
 
 
-def joined(returned: str) -> Scene:
+def joined(returned: str) -> ObservedRun:
     """A child of 1 s that becomes a zombie 44 us later; the parent joins it somehow."""
     child = at(0, 0)
     how = {
@@ -93,7 +93,7 @@ def joined(returned: str) -> Scene:
         "stolen": join(child, 10 * MS, 2 * S, None),
         "contradiction": join(child, 10 * MS, 20 * MS, 0),
     }
-    return scene(child, joins=[how[returned]])
+    return observed_run(child, joins=[how[returned]])
 
 
 @pytest.mark.parametrize("returned", ["reaped", "timeout", "already_reaped", "stolen"])
@@ -130,10 +130,10 @@ def test_join(text: str, how: str, held: bool, shown: str) -> None:
 
 
 def test_no_join_was_made() -> None:
-    held, words = judged("join: {of: child, returned: reaped}", scene(at(0, 0)))
+    held, words = judged("join: {of: child, returned: reaped}", observed_run(at(0, 0)))
     assert held is False
     assert words == "no such join of child was made"
-    assert judged("join: {of: nobody, returned: reaped}", scene(at(0, 0)))[0] is None
+    assert judged("join: {of: nobody, returned: reaped}", observed_run(at(0, 0)))[0] is None
 
 
 @pytest.mark.parametrize(
@@ -157,24 +157,24 @@ def test_no_join_was_made() -> None:
     ],
 )
 def test_fact(text: str, value: object, held: bool, shown: str) -> None:
-    verdict, words = judged(f"fact: {{name: x, {text}}}", scene(facts=[fact("x", value)]))
+    verdict, words = judged(f"fact: {{name: x, {text}}}", observed_run(facts=[fact("x", value)]))
     assert verdict is held, words
     assert shown in words
 
 
 def test_a_fact_that_was_not_told() -> None:
-    held, words = judged("fact: {name: x, equals: 1}", scene(facts=[fact("y", 1)]))
+    held, words = judged("fact: {name: x, equals: 1}", observed_run(facts=[fact("y", 1)]))
     assert held is None
     assert words == "the workload did not tell 'x'; it told y"
 
 
 def test_the_last_fact_counts() -> None:
-    seen = scene(facts=[fact("x", 1), fact("x", 2)])
+    seen = observed_run(facts=[fact("x", 1), fact("x", 2)])
     assert judged("fact: {name: x, equals: 2}", seen)[0] is True
 
 
-def family() -> Scene:
-    return scene(at(0, 0), at(1, 0), zombie(C + 2, 0), autoreaped(C + 3, 0), life(C + 4))
+def family() -> ObservedRun:
+    return observed_run(at(0, 0), at(1, 0), zombie(C + 2, 0), autoreaped(C + 3, 0), life(C + 4))
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_count(what: str, count: int) -> None:
     text = f"count: {{of: child, what: {what}, equals: "
     assert judged(text + f"{count}}}", family()) == (True, f"child, {what}: {count}")
     assert judged(text + f"{count + 1}}}", family())[0] is False
-    assert judged(text + "1 + children}", scene(at(0, 0), at(1, 0), at(2, 0)))[0] is (
+    assert judged(text + "1 + children}", observed_run(at(0, 0), at(1, 0), at(2, 0)))[0] is (
         what != "orphans"
     )
 
 
 def test_count_of_what_is_not_known() -> None:
-    seen = scene(at(0, 0), at(1, 0, zombie_ns=None))
+    seen = observed_run(at(0, 0), at(1, 0, zombie_ns=None))
     text = "count: {of: child, what: zombies, %s}"
     assert judged(text % "equals: 2", seen) == (None, "child, zombies: 1 to 2")
     assert judged(text % "below: 3", seen)[0] is True
@@ -198,12 +198,12 @@ def test_count_of_what_is_not_known() -> None:
 
 
 def test_nobody_of_a_role_counts_as_none() -> None:
-    assert judged("count: {of: child, equals: 0}", scene())[0] is True
-    assert judged("count: {of: child, equals: 1}", scene())[0] is False
+    assert judged("count: {of: child, equals: 0}", observed_run())[0] is True
+    assert judged("count: {of: child, equals: 1}", observed_run())[0] is False
 
 
 def test_a_process_that_the_observer_missed_is_not_nobody() -> None:
-    seen = Scene([app()], marks([at(0, 0)]), {}, BEGAN + 6 * S)
+    seen = ObservedRun([app()], workload_log([at(0, 0)]), {}, BEGAN + 6 * S)
     assert judged("count: {of: child, equals: 0}", seen)[0] is None
     assert judged("ended: {of: child, exit: 0}", seen) == (
         None,

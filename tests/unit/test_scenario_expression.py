@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arithmetic over knobs: what it gives, and what it refuses."""
+"""Arithmetic over knobs: its values and its errors."""
 
 from __future__ import annotations
 

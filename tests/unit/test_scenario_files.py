@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The scenarios we deliver: YAML and workload fit together, and a reader can follow them."""
+"""The built-in scenarios: YAML and workload fit together, and a reader can follow them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ MUTATIONS: dict[str, Any] = yaml.safe_load(
 NAMES = sorted(path.stem for path in SCENARIOS.glob("*.yaml"))
 NO_SCENARIO = {"story"}  # what workloads import
 ONE_LOOK = 55  # lines
-KEEPERS = {"adopter_delay"}  # knobs that no workload reads
+REAPER_KNOBS = {"adopter_delay"}  # knobs that no workload reads
 
-# What the article tells or shows, and the scenario that tells it again.
+# What the article says or shows, and the scenario that repeats it.
 ARTICLE = {
     "longer, no join": "longer-no-join",
     "longer, join()": "longer-join",
@@ -58,13 +58,13 @@ def scenario(request: pytest.FixtureRequest) -> Scenario:
 
 
 def workload(scenario: Scenario) -> ast.Module:
-    """For the oldest Python that it is for."""
+    """Parse the workload as the oldest Python that its scenario supports."""
     text = scenario.workload.read_text(encoding="utf-8")
     return ast.parse(text, str(scenario.workload), feature_version=(3, 7))
 
 
 def defaults(tree: ast.Module) -> dict[str, object]:
-    """What the workload's call of story.knobs() gives."""
+    """Return the arguments of the workload's call of story.knobs()."""
     (call,) = (
         node
         for node in ast.walk(tree)
@@ -82,7 +82,7 @@ def test_the_article_is_whole() -> None:
 
 
 def test_by_hand_and_under_the_engine_the_knobs_are_the_same(scenario: Scenario) -> None:
-    expected = {name: value for name, value in scenario.knobs.items() if name not in KEEPERS}
+    expected = {name: value for name, value in scenario.knobs.items() if name not in REAPER_KNOBS}
     if scenario.start_methods:
         expected["start_method"] = scenario.start_methods[0]
     assert defaults(workload(scenario)) == expected
@@ -104,14 +104,14 @@ def test_the_workload_is_understood_in_one_look(scenario: Scenario) -> None:
 
 
 def test_the_facts_that_are_expected_are_told(scenario: Scenario) -> None:
-    told = {
+    words = {
         ast.literal_eval(node.args[0])
         for node in ast.walk(workload(scenario))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "story.fact"
     }
     text = (SCENARIOS / f"{scenario.name}.yaml").read_text(encoding="utf-8")
     named = set(re.findall(r"fact: \{name: (\w+)|fact\.(\w+)", text))
-    assert {first or second for first, second in named} <= told
+    assert {first or second for first, second in named} <= words
 
 
 def test_the_claim_is_told_in_both_languages(scenario: Scenario) -> None:
@@ -159,7 +159,7 @@ def test_there_are_broken_scenarios() -> None:
 
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
 def test_a_broken_scenario_says_where_what_and_what_would_be_right(path: Path) -> None:
-    """Its first line is the complaint: FILE:LINE: what is wrong (what would be right)."""
+    """Compare the error with the first line of the file: FILE:LINE: what is wrong."""
     text = path.read_text(encoding="utf-8")
     with pytest.raises(ScenarioError) as caught:
         read(text, path.name, path.with_suffix(".py"))

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which runs are made, which are skipped, and where scenarios are found."""
+"""The plan of a session, and the catalog of scenarios."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from scenes import PYTHON, SAMPLE, sample
 
+from tests.unit.scenario_builders import PYTHON, SAMPLE, sample
 from zombiebpf.errors import UsageError
 from zombiebpf.scenario import catalog
 from zombiebpf.scenario.nodes import ScenarioError

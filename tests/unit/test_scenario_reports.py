@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is printed and saved of scenarios."""
+"""The reports of scenarios: text, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from contract import DOCUMENT
-from lives import MS, ended
-from scenes import KNOBS, PYTHON, concluded, join, marks, sample
-from test_scenario_verdict import CLAIMED
 
-from zombiebpf.reports import scenario_json, scenario_latency, scenario_page, scenario_text
-from zombiebpf.reports.page import Page
+from tests.unit.json_schema import DOCUMENT
+from tests.unit.life_builders import MS, ended
+from tests.unit.scenario_builders import KNOBS, PYTHON, concluded, join, sample, workload_log
+from tests.unit.test_scenario_verdict import CLAIMED
+from zombiebpf.reports.scenario import html as scenario_html
+from zombiebpf.reports.scenario import json as scenario_json
+from zombiebpf.reports.scenario import latency as scenario_latency
+from zombiebpf.reports.scenario import text as scenario_text
 from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.reports.text_page import TextPage
 from zombiebpf.scenario.results import Run, Session, Verdict
 
 
 def printed(write: Any, *of: Any, width: int = 100, unicode: bool = True) -> str:
     out = io.StringIO()
-    write(Page(out, TextOptions(width, False, unicode)), *of)
+    write(TextPage(out, TextOptions(width, False, unicode)), *of)
     return out.getvalue()
 
 
 def session() -> Session:
     child = ended(41231)
-    told = marks([child], [join(child, 0, 300 * MS, None, 0.3)])
-    runs = [concluded(CLAIMED), concluded(child, told=told), concluded(CLAIMED)]
+    log = workload_log([child], [join(child, 0, 300 * MS, None, 0.3)])
+    runs = [concluded(CLAIMED), concluded(child, log=log), concluded(CLAIMED)]
     skipped = Run(sample(), PYTHON, "spawn", KNOBS, Verdict.SKIPPED, "is for fork")
     return Session([*runs, skipped], planned=5, interrupted=True)
 
@@ -64,8 +67,8 @@ def test_a_run_that_could_not_be_judged() -> None:
 
 
 def test_a_workload_that_failed_shows_what_it_printed() -> None:
-    told = marks([CLAIMED])._replace(out_of_time=True)
-    text = printed(scenario_text.write_run, concluded(CLAIMED, told=told))
+    log = workload_log([CLAIMED])._replace(out_of_time=True)
+    text = printed(scenario_text.write_run, concluded(CLAIMED, log=log))
     assert "  verdict   none: the workload did not end in time and was killed" in text
     assert "    printed\n" in text
 
@@ -82,13 +85,15 @@ def test_lines_fit(width: int) -> None:
 
 
 def test_the_session() -> None:
+    """Check that durations are written as in the sentences of the runs: us, not µs."""
     text = printed(scenario_latency.write_session, session())
     assert "  sample    fork   3.11.2  right    3     held 2, not held 1\n" in text
     assert "4 runs: held 2, not held 1, skipped 1\n" in text
     assert "interrupted before 1 run of 5\n" in text
     assert "the article's claims where all expectations held: right 2\n" in text
-    assert "  sample    fork   3.11.2      3  87 µs  3.9 s  3.9 s  3.9 s  3.9 s\n" in text
-    assert "  zombie interval      3   87 µs  3.9 s  3.9 s  3.9 s  3.9 s\n" in text
+    assert "  sample    fork   3.11.2      3  87 us  3.9 s  3.9 s  3.9 s  3.9 s\n" in text
+    assert "  zombie interval      3   87 us  3.9 s  3.9 s  3.9 s  3.9 s\n" in text
+    assert "\nWho reaped, and by which call\n" in text
     assert "  parent  wait4(WNOHANG)      2\n  parent  blocking wait4      1\n" in text
     assert "lost records: 0\n" in text
 
@@ -110,7 +115,7 @@ def test_json() -> None:
         DOCUMENT.validate(run["observation"])
     (joined,) = broken["marked_joins"]
     assert (joined["returned"], joined["timeout_s"]) == ("timeout", 0.3)
-    (disagreement,) = broken["joins_disagree"]  # nothing told of it from outside
+    (disagreement,) = broken["joins_disagree"]  # it was not observed
     assert disagreement.startswith("marked, not seen: join(0.3) of ")
     assert found["runs"][3]["observation"] is None
     group = found["reap_latency"]["scenarios"][0]
@@ -143,7 +148,7 @@ def test_show_and_list() -> None:
 
 
 def test_all_runs_on_one_page() -> None:
-    whole = scenario_page.together(session())
+    whole = scenario_html.together(session())
     assert whole is not None
     runs = [run.analysis for run in session().runs if run.analysis is not None]
     assert [each.pid for each in whole.lives] == [life.pid for run in runs for life in run.lives]
@@ -151,18 +156,18 @@ def test_all_runs_on_one_page() -> None:
     assert list(whole.meta.command) == ["zombiebpf", "scenario", "run", "sample"]
     assert whole.meta.ended_ns == max(run.meta.ended_ns for run in runs)
     out = io.StringIO()
-    scenario_page.write(session(), out, TextOptions())
+    scenario_html.write(session(), out, TextOptions())
     page = out.getvalue()
     assert "<h1>1 scenario in 3 runs: zombies and orphans made on purpose</h1>" in page
     assert '<p class="answer">' in page
 
 
 def test_a_page_of_nothing_is_none() -> None:
-    """All were skipped."""
+    """Check a session of which all runs were skipped."""
     skipped = Session([session().runs[-1]], planned=1)
-    assert scenario_page.together(skipped) is None
+    assert scenario_html.together(skipped) is None
     out = io.StringIO()
-    scenario_page.write(skipped, out, TextOptions())
+    scenario_html.write(skipped, out, TextOptions())
     assert out.getvalue() == ""
 
 
@@ -173,6 +178,6 @@ def test_what_one_run_lost_the_page_has_lost() -> None:
             run.analysis.meta, lost_events=2, lost_by={"the ring was full": 2})))
         for run in found.runs[:3] if run.analysis is not None
     ]  # fmt: skip
-    whole = scenario_page.together(Session(runs))
+    whole = scenario_html.together(Session(runs))
     assert whole is not None
     assert (whole.meta.lost_events, whole.meta.lost_by) == (6, {"the ring was full": 6})

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A scenario's YAML: what it becomes, and how each error is told."""
+"""A scenario's YAML: its values, and the message of each error."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from scenes import SAMPLE, sample
 
+from tests.unit.scenario_builders import SAMPLE, sample
 from zombiebpf.errors import EXIT_USAGE
 from zombiebpf.scenario.nodes import ScenarioError
 from zombiebpf.scenario.schema import read
@@ -45,8 +45,8 @@ def test_defaults() -> None:
     assert scenario.article is None
     assert scenario.article_verdict == "-"
     assert scenario.start_methods == ("fork",)
-    assert scenario.pythons.include((3, 7, 0))
-    assert not scenario.pythons.include((3, 6, 15))
+    assert scenario.python_versions.include((3, 7, 0))
+    assert not scenario.python_versions.include((3, 6, 15))
     assert scenario.adopter == "subreaper"
     assert not scenario.evidence
 
@@ -107,9 +107,9 @@ def test_expectation_knows_its_line() -> None:
     ],
 )
 def test_error(text: str, line: int, says: str) -> None:
-    told = error_of(text)
-    assert told.startswith(f"my.yaml:{line}: "), told
-    assert says in told
+    error = error_of(text)
+    assert error.startswith(f"my.yaml:{line}: "), error
+    assert says in error
 
 
 def test_verdict_by_start_method() -> None:

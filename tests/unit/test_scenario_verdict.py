@@ -1,23 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From lives and marks to a verdict: what failed to be observed is no broken expectation."""
+"""The verdict on a run: an incomplete observation does not count as a broken expectation."""
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 
 import pytest
-from lives import APP, BEGAN, MS, S, analysis, app, ended, killed
-from scenes import KEEPER, KNOBS, PYTHON, concluded, fact, join, keeper, marks, sample
 
+from tests.unit.life_builders import APP, BEGAN, MS, S, analysis, app, ended, killed
+from tests.unit.scenario_builders import (
+    KNOBS,
+    PYTHON,
+    REAPER,
+    concluded,
+    fact,
+    join,
+    reaper,
+    sample,
+    workload_log,
+)
 from zombiebpf.errors import EXIT_EXPECTATION, EXIT_FAILURE
-from zombiebpf.events import Wait
-from zombiebpf.life import Life, ReapCall
+from zombiebpf.model.events import Wait
+from zombiebpf.model.life import Life, ReapCall
 from zombiebpf.scenario.evidence import relative, timeline
-from zombiebpf.scenario.marks import Marks
+from zombiebpf.scenario.observed_run import ObservedRun
+from zombiebpf.scenario.plan import Planned
 from zombiebpf.scenario.results import Run, Session, Verdict
-from zombiebpf.scenario.scene import Scene
 from zombiebpf.scenario.verdict import conclude
+from zombiebpf.scenario.workload_log import WorkloadLog
 
 C = 41231
 WNOHANG = ReapCall("wait4", 1, BEGAN + 4_900 * MS, 20_000)
@@ -34,7 +44,7 @@ def test_held() -> None:
     assert run.reaps == [("parent", "wait4(WNOHANG)")]
     assert [each.kind for each in run.outcomes].count("zombie") == 1  # the other is forkserver's
     assert run.analysis is not None
-    assert list(run.marked) == []
+    assert list(run.logged_joins) == []
 
 
 def test_not_held() -> None:
@@ -55,7 +65,7 @@ def test_lost_records_make_no_verdict() -> None:
 
 
 def test_what_cannot_be_told_makes_no_verdict() -> None:
-    run = concluded(dataclasses.replace(CLAIMED, reap_call=None))
+    run = concluded(CLAIMED._replace(reap_call=None))
     assert run.verdict is Verdict.INCOMPLETE
     assert run.why.startswith("cannot be told: child is reaped by parent with wait4")
 
@@ -67,14 +77,14 @@ def test_what_is_not_met_outweighs_what_cannot_be_told() -> None:
 
 
 def test_a_process_that_was_missed_makes_no_verdict() -> None:
-    run = concluded(told=marks([CLAIMED]))
+    run = concluded(log=workload_log([CLAIMED]))
     assert run.verdict is Verdict.INCOMPLETE
     assert run.why == "not seen by the observer: child (PID 41231)"
 
 
-def failing(parent: Life, told: Marks) -> Run:
-    observed = analysis([keeper(), parent, CLAIMED])
-    return conclude(sample(), PYTHON, "fork", KNOBS, observed, told)
+def failing(parent: Life, log: WorkloadLog) -> Run:
+    observed = analysis([reaper(), parent, CLAIMED])
+    return conclude(Planned(sample(), PYTHON, "fork", KNOBS), observed, log)
 
 
 @pytest.mark.parametrize(
@@ -85,30 +95,32 @@ def failing(parent: Life, told: Marks) -> Run:
     ],
 )
 def test_a_workload_that_failed_makes_no_verdict(parent: Life, why: str) -> None:
-    run = failing(parent, marks([CLAIMED]))
+    run = failing(parent, workload_log([CLAIMED]))
     assert (run.verdict, run.why) == (Verdict.FAILED, why)
 
 
 def test_a_workload_that_was_to_be_killed_did_not_fail() -> None:
     scenario = sample(expect="[{ended: {of: parent, signal: SIGKILL}}]")
-    observed = analysis([keeper(), app(wait_status=killed(signal.SIGKILL)), CLAIMED])
-    run = conclude(scenario, PYTHON, "fork", KNOBS, observed, marks([CLAIMED]))
+    observed = analysis([reaper(), app(wait_status=killed(signal.SIGKILL)), CLAIMED])
+    run = conclude(Planned(scenario, PYTHON, "fork", KNOBS), observed, workload_log([CLAIMED]))
     assert run.verdict is Verdict.HELD
 
 
 def test_a_workload_that_was_out_of_time_or_not_started() -> None:
-    run = failing(app(), marks([CLAIMED])._replace(out_of_time=True))
+    run = failing(app(), workload_log([CLAIMED])._replace(out_of_time=True))
     assert (run.verdict, run.why) == (
         Verdict.FAILED,
         "the workload did not end in time and was killed",
     )
-    run = failing(app(), Marks([], [], [], KEEPER.pid))
+    run = failing(app(), WorkloadLog([], [], [], REAPER.pid))
     assert (run.verdict, run.why) == (Verdict.FAILED, "the workload was not started")
 
 
 def test_nothing_is_expected_of_such_a_run() -> None:
     text = "[{zombie: {of: child, above: 1}, when: {start_method: spawn}}]"
-    run = conclude(sample(expect=text), PYTHON, "fork", KNOBS, analysis([app()]), marks([]))
+    run = conclude(
+        Planned(sample(expect=text), PYTHON, "fork", KNOBS), analysis([app()]), workload_log([])
+    )
     assert run.verdict is Verdict.SKIPPED
 
 
@@ -132,11 +144,11 @@ def filled(sentence: str) -> str:
     scenario = sample(answer=f"['{sentence}']", knobs="{parent: 5.0, child: 1.0, children: 3}")
     joins = [join(CLAIMED, 0, 300 * MS, None, 0.3), join(CLAIMED, 0, 500 * MS, None, 0.5)]
     others = [ended(C + 1, latency=4 * S), ended(C + 2, latency=4 * S)]
-    observed = analysis([keeper(), app(), CLAIMED, *others])
-    told = marks(
+    observed = analysis([reaper(), app(), CLAIMED, *others])
+    log = workload_log(
         [CLAIMED], joins, [fact("x", 3), fact("n", 4194304), fact("pause", 0.25)], worker=others
     )
-    run = conclude(scenario, PYTHON, "fork", {**KNOBS, **scenario.knobs}, observed, told)
+    run = conclude(Planned(scenario, PYTHON, "fork", {**KNOBS, **scenario.knobs}), observed, log)
     return run.answer[0]
 
 
@@ -163,12 +175,12 @@ def test_placeholders(sentence: str, says: str) -> None:
 
 
 def test_evidence() -> None:
-    """Fork, the program's own words, the wait, the death, the reap, the parent's end."""
+    """Check the lines of fork, fact, wait, exit, reap and the parent's exit."""
     child = ended(C, reap_call=ReapCall("wait4", 0, BEGAN + 300 * MS, 700 * MS))
     wait = Wait(BEGAN + 300 * MS, app().start_ns, APP.pid, APP.pid, 61, 0, C, 1)
     strange = Wait(BEGAN, 1, 99, 99, 61, 0, C, 0)  # of a process that plays no role
-    told = marks([child], facts=[fact("work_done", at=200 * MS)])
-    seen = Scene([keeper(), app(), child], told, KNOBS, BEGAN + 6 * S)
+    log = workload_log([child], facts=[fact("work_done", at=200 * MS)])
+    seen = ObservedRun([reaper(), app(), child], log, KNOBS, BEGAN + 6 * S)
     lines = timeline(seen, [strange, wait], {61: "wait4"})
     assert [line for line in relative(lines) if line[1] != "keeper"][:-2] == [
         ("0.00", "parent", "fork: child is PID 41231"),

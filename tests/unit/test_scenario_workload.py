@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What runs beside the workload, in its Python: story.py and keeper.py."""
+"""The programs that run in the workload's Python: story.py and workload_reaper.py."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from zombiebpf.scenario import marks
-from zombiebpf.scenario.marks import Marks
-from zombiebpf.scenario.runner import KEEPER, WORKLOAD
+from zombiebpf.scenario import workload_log
+from zombiebpf.scenario.runner import WORKLOAD, WORKLOAD_REAPER
+from zombiebpf.scenario.workload_log import WorkloadLog
 
-FILES = [KEEPER, WORKLOAD / "story.py"]
+FILES = [WORKLOAD_REAPER, WORKLOAD / "story.py"]
 TIMEOUT_S = 60
 
 
@@ -39,12 +39,12 @@ def test_it_needs_nothing_but_the_standard_library(path: Path) -> None:
     }
     assert imported <= {
         "__future__", "argparse", "ctypes", "json", "multiprocessing", "os", "platform", "signal",
-        "sys", "threading", "time", "typing",
+        "sys", "threading", "time", "types", "typing",
     }  # fmt: skip
 
 
-class Told:
-    """A directory for a run of a program, and what was told in it."""
+class ProgramRun:
+    """A directory for a run of a program, and the log it leaves."""
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / "marks"
@@ -69,16 +69,16 @@ class Told:
             check=False,
         )
 
-    def marks(self) -> Marks:
-        return marks.parse(self.path.read_bytes())
+    def log(self) -> WorkloadLog:
+        return workload_log.parse(self.path.read_bytes())
 
 
 @pytest.fixture
-def told(tmp_path: Path) -> Told:
-    return Told(tmp_path)
+def program_run(tmp_path: Path) -> ProgramRun:
+    return ProgramRun(tmp_path)
 
 
-def test_story(told: Told) -> None:
+def test_story(program_run: ProgramRun) -> None:
     code = """
 import multiprocessing, story, time
 knobs = story.knobs(timeout=9, start_method="fork")
@@ -92,9 +92,9 @@ story.join(p)
 story.fact("ppid", {"a": 1})
 """
     before = time.monotonic_ns()
-    done = told.run("-c", code, timeout=0.05, start_method="forkserver")
+    done = program_run.run("-c", code, timeout=0.05, start_method="forkserver")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    found = told.marks()
+    found = program_run.log()
     (started,) = found.started
     first, second = found.joins
     assert before < started.ns < first.began_ns
@@ -106,8 +106,8 @@ story.fact("ppid", {"a": 1})
     assert first.tid == first.pid == found.facts[0].pid
 
 
-def test_a_spawned_child_imports_the_workload_again(told: Told) -> None:
-    program = told.directory / "program.py"
+def test_a_spawned_child_imports_the_workload_again(program_run: ProgramRun) -> None:
+    program = program_run.directory / "program.py"
     program.write_text(
         "import multiprocessing, story\n"
         "knobs = story.knobs(child=0.1, start_method='fork')\n"
@@ -115,13 +115,13 @@ def test_a_spawned_child_imports_the_workload_again(told: Told) -> None:
         "if __name__ == '__main__':\n"
         "    p = multiprocessing.Process(target=work); p.start(); p.join()\n"
     )
-    done = told.run(str(program), start_method="spawn")
+    done = program_run.run(str(program), start_method="spawn")
     assert (done.returncode, done.stderr) == (0, "")
-    assert [each.value for each in told.marks().facts] == ["spawn"]
+    assert [each.value for each in program_run.log().facts] == ["spawn"]
 
 
-def test_a_knob_that_the_workload_does_not_have(told: Told) -> None:
-    done = told.run("-c", "import story; story.knobs(child=1)", parent=3)
+def test_a_knob_that_the_workload_does_not_have(program_run: ProgramRun) -> None:
+    done = program_run.run("-c", "import story; story.knobs(child=1)", parent=3)
     assert "ValueError: story.knobs() lacks parent" in done.stderr
 
 
@@ -140,74 +140,85 @@ ORPHANING = """
 import os, story
 if not os.fork():
     for _ in range(500):
-        if os.getppid() == int(os.environ["KEEPER"]):
+        if os.getppid() == int(os.environ["REAPER_PID"]):
             break
         story.live(0.01)
-    story.fact("adopted", os.getppid() == int(os.environ["KEEPER"]))
+    story.fact("adopted", os.getppid() == int(os.environ["REAPER_PID"]))
     os._exit(7)
 os._exit(3)
 """
 
 
-def keeping(told: Told, *command: str, options: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    """A keeper whose PID its workload finds in KEEPER: the shell's, which execs it."""
-    shell = 'KEEPER=$$ exec "$@"'
-    python = [sys.executable, "-I", "-S", str(KEEPER), *options, "--", sys.executable, *command]
+def start_reaper(
+    program_run: ProgramRun, *command: str, options: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a reaper whose PID its workload finds in REAPER_PID: the shell's, which execs it."""
+    shell = 'REAPER_PID=$$ exec "$@"'
+    python = [
+        sys.executable,
+        "-I",
+        "-S",
+        str(WORKLOAD_REAPER),
+        *options,
+        "--",
+        sys.executable,
+        *command,
+    ]
     return subprocess.Popen(
         ["/bin/sh", "-c", shell, "sh", *python],
-        env=told.environ(),
+        env=program_run.environ(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
 
 
-def test_keeper_adopts_reaps_and_exits_as_the_workload(told: Told) -> None:
-    process = keeping(told, "-c", ORPHANING)
+def test_workload_reaper_adopts_reaps_and_exits_as_the_workload(program_run: ProgramRun) -> None:
+    process = start_reaper(program_run, "-c", ORPHANING)
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out, err) == (3, "", "")
-    found = told.marks()
-    assert found.keeper == process.pid
+    found = program_run.log()
+    assert found.reaper_pid == process.pid
     assert found.started[0].role == "parent"
     assert [each.value for each in found.facts] == [True]
 
 
-def test_keeper_with_init_adopts_nothing(told: Told) -> None:
+def test_workload_reaper_with_init_adopts_nothing(program_run: ProgramRun) -> None:
     code = """
 import os, story
-keeper, parent = int(os.environ["KEEPER"]), os.getpid()
+reaper, parent = int(os.environ["REAPER_PID"]), os.getpid()
 if not os.fork():
     while os.getppid() == parent:
         story.live(0.01)
-    story.fact("adopted", os.getppid() == keeper)
+    story.fact("adopted", os.getppid() == reaper)
     os._exit(0)
 """
-    process = keeping(told, "-c", code, options=("--init",))
+    process = start_reaper(program_run, "-c", code, options=("--init",))
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
     deadline = time.monotonic() + TIMEOUT_S
-    while not told.marks().facts and time.monotonic() < deadline:
+    while not program_run.log().facts and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert [each.value for each in told.marks().facts] == [False]
+    assert [each.value for each in program_run.log().facts] == [False]
 
 
-def test_keeper_collects_the_output(told: Told) -> None:
-    output = told.directory / "output"
+def test_workload_reaper_collects_the_output(program_run: ProgramRun) -> None:
+    output = program_run.directory / "output"
     output.touch()
     code = "import sys; print('out'); print('err', file=sys.stderr); print(sys.stdin.read())"
-    process = keeping(told, "-u", "-c", code, options=("--output", str(output)))
+    process = start_reaper(program_run, "-u", "-c", code, options=("--output", str(output)))
     out, err = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, out, err) == (0, "", "")
     assert output.read_text() == "out\nerr\n\n"
 
 
-def test_keeper_says_what_killed_the_workload(told: Told) -> None:
-    process = keeping(told, "-c", "import os; os.kill(os.getpid(), 15)")
+def test_workload_reaper_says_what_killed_the_workload(program_run: ProgramRun) -> None:
+    process = start_reaper(program_run, "-c", "import os; os.kill(os.getpid(), 15)")
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 128 + signal.SIGTERM
 
 
-# a child that ends only when it is killed, and tells its PID
+# a child that ends only when it is killed, and logs its PID
 LASTING = """
 import os, signal, story
 story.fact("pid", os.getpid())
@@ -226,25 +237,27 @@ def alive(pid: int) -> bool:
     return True
 
 
-def test_keeper_ends_what_lasts_too_long(told: Told) -> None:
-    process = keeping(told, "-c", LASTING, options=("--limit", "1.5"))
+def test_workload_reaper_ends_what_lasts_too_long(program_run: ProgramRun) -> None:
+    process = start_reaper(program_run, "-c", LASTING, options=("--limit", "1.5"))
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 70
-    found = told.marks()
+    found = program_run.log()
     assert found.out_of_time
     assert not any(alive(each.value) for each in found.facts)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_keeper_ends_everything_when_it_is_told_to(told: Told, number: int) -> None:
-    process = keeping(told, "-c", LASTING)
+def test_workload_reaper_ends_everything_when_it_is_told_to(
+    program_run: ProgramRun, number: int
+) -> None:
+    process = start_reaper(program_run, "-c", LASTING)
     deadline = time.monotonic() + TIMEOUT_S
-    while len(told.marks().facts) < 2 and time.monotonic() < deadline:
+    while len(program_run.log().facts) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(number)
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 70
-    found = told.marks()
+    found = program_run.log()
     assert found.interrupted
     assert len(found.facts) == 2
     assert not any(alive(each.value) for each in found.facts)

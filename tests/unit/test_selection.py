@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from zombiebpf.attach.cgroups import find_groups
-from zombiebpf.attach.containers import container_of, find_container, names
+from zombiebpf.attach.cgroups import find_cgroups
+from zombiebpf.attach.containers import container_id, container_names, find_container
 from zombiebpf.attach.processes import arguments, is_same, names_of, read_stat
-from zombiebpf.attach.selection import Request, matches, select
+from zombiebpf.attach.selection import SelectionRequest, matches, select
 from zombiebpf.errors import UsageError
 
 KTHREAD = 0x00200000
@@ -67,7 +67,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def refusal(root: Path, **request: Any) -> str:
     with pytest.raises(UsageError) as error:
-        select(Request(**request), root)
+        select(SelectionRequest(**request), root)
     assert error.value.exit_code == 2
     return str(error.value)
 
@@ -78,9 +78,9 @@ def refusal(root: Path, **request: Any) -> str:
 def test_by_pid(machine: Machine) -> None:
     machine.process(10, "app", start=7)
     machine.process(11, "app) S 1 (", start=8)
-    selected = select(Request(pids=[10, 11]), machine.root)
+    selected = select(SelectionRequest(pids=[10, 11]), machine.root)
     assert selected.selection == (frozenset({10, 11}), frozenset(), False)
-    assert selected.starts == {10: 7, 11: 8}
+    assert selected.start_ticks == {10: 7, 11: 8}
 
 
 def test_a_pid_that_cannot_be_meant(machine: Machine) -> None:
@@ -159,9 +159,13 @@ def test_by_name(machine: Machine) -> None:
     machine.process(6, "python3", ["python3", "-m", "celery"])
     machine.process(7, "cel", ["cel"])
     machine.process(os.getpid(), "celery")  # it is we
-    assert select(Request(names=["celery"]), machine.root).selection.pids == {5, 6}
-    assert select(Request(names=["cel", "cel?ry"]), machine.root).selection.pids == {5, 6, 7}
-    assert select(Request(names=["c*"]), machine.root).selection.pids == {5, 6, 7}
+    assert select(SelectionRequest(names=["celery"]), machine.root).selection.pids == {5, 6}
+    assert select(SelectionRequest(names=["cel", "cel?ry"]), machine.root).selection.pids == {
+        5,
+        6,
+        7,
+    }
+    assert select(SelectionRequest(names=["c*"]), machine.root).selection.pids == {5, 6, 7}
     assert "no process is called 'CELERY'" in refusal(machine.root, names=["CELERY"])
     assert "no process is called ''" in refusal(machine.root, names=[""])
 
@@ -195,9 +199,9 @@ def test_by_cgroup(machine: Machine) -> None:
         "system.slice/cron.service/",
         "/sys/fs/cgroup/system.slice/cron.service",
     ):
-        selected = select(Request(cgroups=[name]), machine.root)
+        selected = select(SelectionRequest(cgroups=[name]), machine.root)
         assert selected.selection == (frozenset(), frozenset({number}), False)
-        assert selected.places == [place]
+        assert selected.directories == [place]
     for name in ("/system.slice/cron", "/../..", "/system.slice/cron.service/cgroup.procs"):
         assert f"no cgroup {name!r}" in refusal(machine.root, cgroups=[name])
 
@@ -207,9 +211,9 @@ def test_by_cgroup_of_version_1(tmp_path: Path) -> None:
     machine.group("/app", [5, 6, 0], hierarchy=0)
     machine.group("/app/below", [7], hierarchy=0)
     machine.group("/empty", hierarchy=0)
-    selected = select(Request(cgroups=["/app"]), tmp_path)
+    selected = select(SelectionRequest(cgroups=["/app"]), tmp_path)
     assert selected.selection == (frozenset({5, 6, 7}), frozenset(), False)
-    assert selected.places == []
+    assert selected.directories == []
     assert "no process is in the cgroup '/empty'" in refusal(tmp_path, cgroups=["/empty"])
 
 
@@ -218,14 +222,14 @@ def test_by_cgroup_of_both_versions(tmp_path: Path) -> None:
     place = machine.group("/app")
     machine.group("/app", [5], hierarchy=0)
     machine.group("/app", [6], hierarchy=1)
-    selected = select(Request(cgroups=["/app"]), tmp_path).selection
+    selected = select(SelectionRequest(cgroups=["/app"]), tmp_path).selection
     assert selected == (frozenset({5, 6}), frozenset({os.stat(place).st_ino}), False)
 
 
 def test_no_cgroups_at_all(tmp_path: Path) -> None:
     machine = Machine(tmp_path, unified=False)
     assert "no cgroup hierarchy" in refusal(machine.root, cgroups=["/"])
-    assert find_groups("/", Machine(tmp_path / "other").root)
+    assert find_cgroups("/", Machine(tmp_path / "other").root)
 
 
 # by container
@@ -254,11 +258,11 @@ def test_no_cgroups_at_all(tmp_path: Path) -> None:
     ],
 )
 def test_containers_name_their_cgroups(directory: str, expected: str) -> None:
-    assert container_of(directory) == expected
+    assert container_id(directory) == expected
 
 
 def numbers(root: Path, word: str) -> set[Any]:
-    return {group.number for group in find_container(word, root)}
+    return {group.id for group in find_container(word, root)}
 
 
 def test_by_an_id(machine: Machine) -> None:
@@ -310,7 +314,7 @@ def test_by_a_name_of_others(file: str, text: str, machine: Machine) -> None:
     place = machine.group(f"/any/cri-containerd-{TWO}.scope")
     machine.group(f"/any/cri-containerd-{ONE}.scope")
     machine.write(file, text)
-    assert (TWO, "web") in set(names(machine.root))
+    assert (TWO, "web") in set(container_names(machine.root))
     assert numbers(machine.root, "web") == {os.stat(place).st_ino}
 
 
@@ -328,18 +332,18 @@ def test_files_without_sense(text: str, machine: Machine) -> None:
     assert numbers(machine.root, ONE[:12])
 
 
-def test_a_container_of_version_1(tmp_path: Path) -> None:
+def test_a_container_id_version_1(tmp_path: Path) -> None:
     machine = Machine(tmp_path, legacy=True)
     machine.group(f"/docker/{ONE}", [5], hierarchy=0)
     machine.group(f"/docker/{ONE}", [5, 6], hierarchy=1)
-    assert select(Request(containers=[ONE[:9]]), tmp_path).selection.pids == {5, 6}
+    assert select(SelectionRequest(containers=[ONE[:9]]), tmp_path).selection.pids == {5, 6}
 
 
 def test_all_together(machine: Machine) -> None:
     machine.process(5, "app")
     machine.process(6, "other")
     place = machine.group(f"/docker/{ONE}")
-    request = Request([5], ["other"], ["/"], [ONE], True)
+    request = SelectionRequest([5], ["other"], ["/"], [ONE], True)
     selection = select(request, machine.root).selection
     root = os.stat(machine.groups[-1]).st_ino
     assert selection == (frozenset({5, 6}), frozenset({root, os.stat(place).st_ino}), True)

@@ -2,10 +2,21 @@
 from __future__ import annotations
 
 import pytest
-from lives import MS, US, S, analysis, app, autoreaped, crowd, ended, life, zombie
 
-from zombiebpf.life import ReapedBy
-from zombiebpf.statistics import (
+from tests.unit.life_builders import (
+    MS,
+    US,
+    S,
+    analysis,
+    app,
+    autoreaped,
+    crowd,
+    ended,
+    life,
+    zombie,
+)
+from zombiebpf.model.life import ReapedBy
+from zombiebpf.model.statistics import (
     Bucket,
     Distribution,
     Totals,
@@ -100,8 +111,8 @@ def test_what_was_not_seen_counts_as_nothing_rather_than_zero() -> None:
 
 def test_a_zombie_bound_later_than_the_reap_counts_as_zero() -> None:
     late = ended(7, zombie_exact=False)
-    late.zombie_ns = (late.reap_ns or 0) + 5 * US
-    assert zombie_intervals([late]) == [0]
+    bound = (late.reap_ns or 0) + 5 * US
+    assert zombie_intervals([late._replace(zombie_ns=bound)]) == [0]
 
 
 def test_totals() -> None:

@@ -10,17 +10,21 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional
+from typing import Optional, cast
 
 import pytest
 
+from tests.unit.own_process import in_own_process
+from zombiebpf.bpf.loaded import Probes
+from zombiebpf.command.group_signals import GroupSignalDetector
+from zombiebpf.command.inherited import InheritedState
 from zombiebpf.errors import CommandError
-from zombiebpf.events import Event
-from zombiebpf.inheritance import Inheritance
-from zombiebpf.kernel.pythons import Pythons
-from zombiebpf.observe import CommandRun
+from zombiebpf.kernel.interpreters import InterpreterRegistry
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.model.events import Event
+from zombiebpf.observe.command_run import CommandRun
+from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.python.stacks import Stacks
-from zombiebpf.sentinel import Sentinel
 
 
 class BrokenObserver:
@@ -31,10 +35,10 @@ class BrokenObserver:
         self.hooks: dict[str, str] = {}
         self.precision: dict[str, str] = {}
         self.stacks = Stacks()
-        self.pythons = Pythons(None)
+        self.interpreters = InterpreterRegistry(cast(Probes, {}))
         self.expected: list[tuple[list[str], Optional[str]]] = []
 
-    def expect_pythons(self, path: Sequence[str], program: Optional[str]) -> None:
+    def expect_interpreters(self, path: Sequence[str], program: Optional[str]) -> None:
         self.expected.append((list(path), program))
 
     @contextmanager
@@ -52,18 +56,23 @@ class BrokenObserver:
 
 
 @pytest.fixture
-def inherited() -> Iterator[Inheritance]:
+def inherited() -> Iterator[InheritedState]:
     """Of this test: its streams are not released, its mask is put back."""
-    taken = Inheritance.take()
+    taken = InheritedState.capture()
     yield taken._replace(descriptors=())
     signal.pthread_sigmask(signal.SIG_SETMASK, taken.mask)
     os.close(taken.directory)
 
 
+def command_run(observer: BrokenObserver, inherited: InheritedState) -> CommandRun:
+    return CommandRun(cast(Observer, observer), inherited, load_rules())
+
+
+@in_own_process
 def test_the_command_is_waited_for_when_observing_fails(
-    inherited: Inheritance, tmp_path: Path
+    inherited: InheritedState, tmp_path: Path
 ) -> None:
-    running = CommandRun(BrokenObserver(1), inherited)  # type: ignore[arg-type]
+    running = command_run(BrokenObserver(1), inherited)
     done = tmp_path / "done"
     argv = ["/bin/sh", "-c", f"sleep 0.1; touch {done}; exit 3"]
     with pytest.raises(ValueError, match="the ring is torn"):
@@ -72,8 +81,9 @@ def test_the_command_is_waited_for_when_observing_fails(
     assert running.exit_code == 3
 
 
-def test_the_command_is_reaped_and_nothing_else_is_left(inherited: Inheritance) -> None:
-    running = CommandRun(BrokenObserver(1 << 30), inherited)  # type: ignore[arg-type]
+@in_own_process
+def test_the_command_is_reaped_and_nothing_else_is_left(inherited: InheritedState) -> None:
+    running = command_run(BrokenObserver(1 << 30), inherited)
     analysis = running.run(["/bin/sh", "-c", "kill -KILL $$"], None, {}, linger_s=60)
     assert running.exit_code == 137
     assert list(analysis.lives) == []
@@ -83,9 +93,10 @@ def test_the_command_is_reaped_and_nothing_else_is_left(inherited: Inheritance) 
         os.waitpid(-1, os.WNOHANG)
 
 
-def test_the_interpreters_are_expected_where_the_command_looks(inherited: Inheritance) -> None:
+@in_own_process
+def test_the_interpreters_are_expected_where_the_command_looks(inherited: InheritedState) -> None:
     observer = BrokenObserver(1 << 30)
-    running = CommandRun(observer, inherited)  # type: ignore[arg-type]
+    running = command_run(observer, inherited)
     running.run(["sh", "-c", "exit 3"], None, {"PATH": "/none:/bin"}, linger_s=60)
     assert running.exit_code == 3
     assert observer.expected == [(["/none", "/bin"], "/bin/sh")]
@@ -93,18 +104,18 @@ def test_the_interpreters_are_expected_where_the_command_looks(inherited: Inheri
 
 GROUP = """
 import os, signal, sys
-from zombiebpf.sentinel import Sentinel
+from zombiebpf.command.group_signals import GroupSignalDetector
 numbers = {signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP, 40}
 signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
-sentinel = Sentinel()
+detector = GroupSignalDetector()
 for number in sorted(numbers) * 2:
     os.kill(os.getpid(), number)
     signal.sigwait({number})
-    alone = sentinel.has_seen(number)
+    alone = detector.was_sent_to_group(number)
     os.killpg(0, number)
     signal.sigwait({number})
-    print(int(number), alone, sentinel.has_seen(number))
-sentinel.stop()
+    print(int(number), alone, detector.was_sent_to_group(number))
+detector.stop()
 try:
     os.waitpid(-1, 0)
 except ChildProcessError:
@@ -112,8 +123,8 @@ except ChildProcessError:
 """
 
 
-def test_sentinel_tells_the_group_from_one_alone() -> None:
-    told = subprocess.run(
+def test_detector_tells_the_group_from_one_alone() -> None:
+    printed = subprocess.run(
         [sys.executable, "-c", GROUP],
         env={"PYTHONPATH": os.pathsep.join(sys.path)},
         stdout=subprocess.PIPE,
@@ -123,12 +134,14 @@ def test_sentinel_tells_the_group_from_one_alone() -> None:
         timeout=60,
     ).stdout
     numbers = sorted([signal.SIGTERM, signal.SIGCONT, signal.SIGTSTP, 40])
-    assert told == "".join(f"{int(n)} False True\n" for n in numbers * 2) + "nothing left\n"
+    assert printed == "".join(f"{int(n)} False True\n" for n in numbers * 2) + "nothing left\n"
 
 
-def test_sentinel_ends_when_its_parent_does() -> None:
+def test_detector_ends_when_its_parent_does() -> None:
     script = (
-        "import os, signal; from zombiebpf.sentinel import Sentinel; s = Sentinel()\n"
+        "import os, signal\n"
+        "from zombiebpf.command.group_signals import GroupSignalDetector\n"
+        "detector = GroupSignalDetector()\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     reading, writing = os.pipe()
@@ -144,13 +157,13 @@ def test_sentinel_ends_when_its_parent_does() -> None:
     os.close(reading)
 
 
-def test_sentinel_that_was_killed() -> None:
+def test_detector_that_was_killed() -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [])
-    sentinel = Sentinel()
-    pid = sentinel._pid
+    detector = GroupSignalDetector()
+    pid = detector._pid
     os.kill(pid, signal.SIGKILL)
     assert os.waitpid(pid, 0)[0] == pid
-    sentinel.note_reaped(pid)
-    assert sentinel.has_seen(signal.SIGTERM) is False
-    sentinel.stop()
+    detector.child_was_reaped(pid)
+    assert detector.was_sent_to_group(signal.SIGTERM) is False
+    detector.stop()
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == mask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from zombiebpf.kernel.symbols import Range, find_functions, has_symbol
+from zombiebpf.bpf.kallsyms import Range, find_functions, has_symbol
 
 KALLSYMS = """\
 0000000000000000 A fixed_percpu_data

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Optional
 
 import pytest
-from btf_blobs import of_structs
 
-from zombiebpf.kernel.btf import Btf
+from tests.unit.btf_blobs import of_structs
+from zombiebpf.bpf.btf import Btf
 from zombiebpf.kernel.layout import OF_MACHINE, from_btf
 from zombiebpf.kernel.program import probes_directory
 
@@ -40,19 +40,19 @@ struct task_struct { void *stack; };
 %(pt_regs)s
 #include "%(header)s"
 
-void look(void *stack, long *told)
+void look(void *stack, long *found)
 {
 	struct task_struct task = { stack };
 	struct arguments given = arguments_of(&task);
 	struct call call = call_of(&task);
 
-	told[0] = given.number;
-	told[1] = given.first;
-	told[2] = given.second;
-	told[3] = given.third;
-	told[4] = given.fourth;
-	told[5] = call.options;
-	told[6] = call.target;
+	found[0] = given.number;
+	found[1] = given.first;
+	found[2] = given.second;
+	found[3] = given.third;
+	found[4] = given.fourth;
+	found[5] = call.options;
+	found[6] = call.target;
 }
 """
 
@@ -101,9 +101,9 @@ class Looker:
     def look(self, top: bytes) -> Optional[tuple[int, ...]]:
         """`top` are the last bytes of the stack. None: no system call."""
         stack = ctypes.create_string_buffer(b"\xa5" * (THREAD_SIZE - len(top)) + top, THREAD_SIZE)
-        told = (ctypes.c_long * 7)()
-        self._look(stack, told)
-        return None if told[0] == -1 else tuple(told)
+        found = (ctypes.c_long * 7)()
+        self._look(stack, found)
+        return None if found[0] == -1 else tuple(found)
 
 
 @pytest.fixture

@@ -13,12 +13,12 @@ from types import FrameType
 from typing import Callable, Optional
 
 import pytest
-from lives import S, crowd, life
-from random_traces import Maker
 
-from zombiebpf.analysis import Analysis
+from tests.unit.life_builders import S, crowd, life
+from tests.unit.random_analyses import Maker
 from zombiebpf.cli.report import report
 from zombiebpf.errors import UsageError
+from zombiebpf.model.analysis import Analysis
 from zombiebpf.reports import FORMATS
 from zombiebpf.trace import TraceWriter
 from zombiebpf.trace.schema import TABLES

@@ -4,26 +4,28 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
-from lives import analysis, ended
 
+from tests.unit.life_builders import analysis, ended
 from zombiebpf.errors import UsageError
 from zombiebpf.trace import Rotation, TraceWriter, read_trace
 
 META = analysis([]).meta
 
 
-def refusal(path: Path, **options: bool) -> str:
+def refusal(path: Path, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        TraceWriter(str(path), META, **options)  # type: ignore[arg-type]
+        TraceWriter(str(path), META, **options)
     return str(caught.value).replace(str(path.parent), "")
 
 
-def make(path: Path, **options: bool) -> None:
-    with TraceWriter(str(path), META, **options) as trace:  # type: ignore[arg-type]
+def make(path: Path, **options: Any) -> None:
+    with TraceWriter(str(path), META, **options) as trace:
         trace.add([ended(1)])
         trace.close(META)
 
@@ -102,16 +104,14 @@ def test_replaced_while_it_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Between our making the file and SQLite's opening it by its name."""
     path, target = tmp_path / "t.db", tmp_path / "target"
     target.write_bytes(b"")
-    from zombiebpf.trace import file
-
-    connect = file.sqlite3.connect
+    connect: Any = sqlite3.connect
 
     def replacing(*arguments: object, **options: object) -> object:
         path.unlink()
         path.symlink_to(target)
-        return connect(*arguments, **options)  # type: ignore[call-overload]
+        return connect(*arguments, **options)
 
-    monkeypatch.setattr(file.sqlite3, "connect", replacing)
+    monkeypatch.setattr(sqlite3, "connect", replacing)
     with pytest.raises(Exception, match="was replaced while it was made"):
         TraceWriter(str(path), META)
     assert target.read_bytes() == b""

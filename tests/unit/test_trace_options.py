@@ -10,10 +10,9 @@ from typing import Callable
 
 import click
 import pytest
-from lives import S, analysis
 
-from zombiebpf.cli.options import duration_ns, duration_s, rotation, size_bytes
-from zombiebpf.cli.times import site, when
+from tests.unit.life_builders import S, analysis
+from zombiebpf.cli.values import duration_ns, duration_s, rotation, site, size_bytes, when
 from zombiebpf.errors import UsageError
 from zombiebpf.trace import Rotation
 

@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from lives import MS, analysis, ended, life, zombie
-
+from tests.unit.life_builders import MS, analysis, ended, life, zombie
 from zombiebpf.trace import Rotation, TraceWriter, open_traces, read_trace
 
 META = analysis([]).meta

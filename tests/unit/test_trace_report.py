@@ -14,13 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lives import APP, BEGAN, MS, S, analysis, app, crowd, ended, life, rendered, zombie
 
-from zombiebpf.analysis import Analysis, Child, Join
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    S,
+    analysis,
+    app,
+    crowd,
+    ended,
+    life,
+    rendered,
+    zombie,
+)
 from zombiebpf.cli.report import report
-from zombiebpf.life import Activity, ReapCall
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Child, Join
+from zombiebpf.model.life import Activity, ReapCall
+from zombiebpf.model.stack import Frame
 from zombiebpf.reports import FORMATS
-from zombiebpf.stack import Frame
 from zombiebpf.trace import Rotation, TraceWriter, read_trace
 
 FORK = Frame("main", "/srv/app.py", 42)
@@ -61,7 +74,7 @@ def saved(path: Path, observed: Analysis) -> Path:
     return path
 
 
-def told(*arguments: object, format_: str = "json") -> Any:
+def report_of(*arguments: object, format_: str = "json") -> Any:
     """What the report says, of a process of its own."""
     target = Path(str(arguments[0])).parent / "report"
     report.main(
@@ -72,7 +85,7 @@ def told(*arguments: object, format_: str = "json") -> Any:
 
 
 def pids(*arguments: object) -> list[int]:
-    return [each["pid"] for each in told(*arguments)["processes"]]
+    return [each["pid"] for each in report_of(*arguments)["processes"]]
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -133,7 +146,7 @@ def test_joins_follow_the_lives(trace: Path) -> None:
         return [join.kind or "" for join in read(*filters)]
 
     def read(*filters: str) -> Any:
-        from zombiebpf.cli.times import site
+        from zombiebpf.cli.values import site
         from zombiebpf.trace import Filters
 
         found = Filters(
@@ -153,11 +166,11 @@ def test_a_filter_that_leaves_nothing_says_so(
     trace: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for format_ in ("json", "jsonl", "text"):
-        told(trace, "--pid", "1", format_=format_)
+        report_of(trace, "--pid", "1", format_=format_)
         said = capfd.readouterr().err
         assert said == "zombiebpf: no process of the trace's 6 passes the filters\n"
     empty = saved(trace.parent / "empty.db", analysis([]))
-    told(empty, "--pid", "1")
+    report_of(empty, "--pid", "1")
     assert capfd.readouterr().err == "zombiebpf: there is no process in the trace\n"
 
 
@@ -283,10 +296,10 @@ def test_a_cut_is_told(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     with TraceWriter(str(path), analysis([]).meta) as writer:
         writer.add([ended(1)])
-    shown = told(path)["meta"]
+    shown = report_of(path)["meta"]
     assert (shown["cut"], shown["complete"]) == ("the observer ended without closing it", False)
-    assert "CUT: the observer ended without closing it\n" in told(path, format_="text")
-    lines = told(path, format_="jsonl").splitlines()
+    assert "CUT: the observer ended without closing it\n" in report_of(path, format_="text")
+    lines = report_of(path, format_="jsonl").splitlines()
     assert json.loads(lines[-1])["meta"]["cut"] == "the observer ended without closing it"
-    whole = told(saved(tmp_path / "whole.db", analysis([ended(1)])))["meta"]
+    whole = report_of(saved(tmp_path / "whole.db", analysis([ended(1)])))["meta"]
     assert (whole["cut"], whole["complete"]) == (None, True)

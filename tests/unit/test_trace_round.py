@@ -8,15 +8,16 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from lives import crowd, ended
-from random_traces import TEXTS, Maker
 
-from zombiebpf.analysis import Analysis, Join, Meta
-from zombiebpf.life import Activity, Life, ReapCall, Reparenting
-from zombiebpf.stack import Frame, Stack
+from tests.unit.life_builders import crowd, ended
+from tests.unit.random_analyses import TEXTS, Maker
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Activity, Life, ReapCall, Reparenting
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.trace import TraceWriter, open_traces, read_trace
-from zombiebpf.trace.rows import bytes_text, text_bytes
-from zombiebpf.trace.schema import LIFE_COLUMNS, TABLES
+from zombiebpf.trace.encode import bytes_text, text_bytes
+from zombiebpf.trace.schema import COLUMNS, TABLES
 
 
 def written(path: Path, analysis: Analysis) -> Path:
@@ -39,9 +40,9 @@ def test_random_analyses(seed: int, tmp_path: Path) -> None:
 
 def test_every_field_is_thought_of() -> None:
     """A new field has to go into the trace, and into this list."""
-    fields = {each.name for each in dataclasses.fields(Life)}
+    fields = set(Life._fields)
     assert len(fields) == 26
-    direct = fields & set(LIFE_COLUMNS)
+    direct = fields & set(COLUMNS["life"])
     assert fields - direct == {"forker", "parent", "reaper", "execs", "reparents", "meanwhile",
                                "unseen"}  # fmt: skip
     assert len(dataclasses.fields(Meta)) == 14
@@ -56,7 +57,9 @@ def test_every_field_is_thought_of() -> None:
 def test_the_columns_are_those_of_the_table(tmp_path: Path) -> None:
     path = written(tmp_path / "t.db", crowd())
     with sqlite3.connect(path) as db:
-        assert tuple(row[1] for row in db.execute("PRAGMA table_info(life)")) == LIFE_COLUMNS
+        for table, columns in COLUMNS.items():
+            info = db.execute(f"PRAGMA table_info({table})")
+            assert tuple(row[1] for row in info) == columns
         found = {row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type='table'")}
     db.close()
     assert found == set(TABLES)
@@ -64,9 +67,8 @@ def test_the_columns_are_those_of_the_table(tmp_path: Path) -> None:
 
 def test_integers_beyond_64_bits(tmp_path: Path) -> None:
     odd = ended(7, pidns=None)
-    odd.start_ns = 2**64 - 1
     assert odd.forker is not None
-    odd.forker = odd.forker._replace(comm="\udcff")
+    odd = odd._replace(start_ns=2**64 - 1, forker=odd.forker._replace(comm="\udcff"))
     analysis = Analysis(crowd().meta, [odd])
     assert read_trace(str(written(tmp_path / "t.db", analysis))).lives == [odd]
 
@@ -100,10 +102,12 @@ def test_stacks_are_stored_once_and_read_as_one(tmp_path: Path) -> None:
 def test_views(tmp_path: Path) -> None:
     site = Frame("main", "/srv/app.py", 42)
     analysis = crowd()
-    for life in analysis.lives[:5]:
-        life.fork_site = site
+    lives = [life._replace(fork_site=site) for life in analysis.lives[:5]]
     meta = dataclasses.replace(analysis.meta, started_wall=1_777_600_000.25)
-    path = written(tmp_path / "t.db", dataclasses.replace(analysis, meta=meta))
+    path = written(
+        tmp_path / "t.db",
+        dataclasses.replace(analysis, meta=meta, lives=[*lives, *analysis.lives[5:]]),
+    )
     db = sqlite3.connect(path)
     db.row_factory = sqlite3.Row
     sites = [tuple(row) for row in db.execute("SELECT site, function, forks FROM fork_sites")]

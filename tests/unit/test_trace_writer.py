@@ -10,17 +10,18 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from lives import BEGAN, S, analysis, ended, life
 
-from zombiebpf.analysis import Join
+from tests.unit.life_builders import BEGAN, S, analysis, ended, life
 from zombiebpf.errors import UsageError
-from zombiebpf.life import Life
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life
 from zombiebpf.trace import Rotation, TraceWriter, open_traces, read_trace
+from zombiebpf.trace.writer import _execute_locking, _LockedError
 
 META = analysis([]).meta
 
@@ -38,7 +39,7 @@ def names(directory: Path) -> list[str]:
 WRITES_ON = """
     import sys
     sys.path[:0] = {path!r}
-    from lives import analysis, ended, life
+    from tests.unit.life_builders import analysis, ended, life
     from zombiebpf.trace import TraceWriter
     trace = TraceWriter({file!r}, analysis([]).meta)
     batch = 0
@@ -100,12 +101,12 @@ def test_a_life_that_goes_on_is_told_as_of_the_last_batch(tmp_path: Path) -> Non
         before = changes(path)
         trace.flush([changing, young])
         assert changes(path) == before  # nothing of it is written again
-        changing.zombie_ns = changing.exit_ns = BEGAN + S
+        changing = changing._replace(zombie_ns=BEGAN + S, exit_ns=BEGAN + S)
         trace.flush([changing])
         assert [(each.pid, each.state.value) for each in read_trace(str(path)).lives] == [
             (7, "zombie")
         ]
-        changing.reap_ns = BEGAN + 2 * S
+        changing = changing._replace(reap_ns=BEGAN + 2 * S)
         trace.add([changing])
         trace.flush([])
         assert read_trace(str(path)).lives == [changing]
@@ -181,7 +182,7 @@ def test_no_room_to_begin(tmp_path: Path) -> None:
     script = textwrap.dedent(f"""
         import resource, sys
         sys.path[:0] = {sys.path!r}
-        from lives import analysis
+        from tests.unit.life_builders import analysis
         from zombiebpf.trace import TraceWriter
         resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
         try:
@@ -189,8 +190,8 @@ def test_no_room_to_begin(tmp_path: Path) -> None:
         except Exception as error:
             print(type(error).__name__, error)
     """)
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert told.stdout.startswith(f"UsageError {tmp_path}/t.db: cannot be written: ")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout.startswith(f"UsageError {tmp_path}/t.db: cannot be written: ")
     assert names(tmp_path) == []
 
 
@@ -214,6 +215,28 @@ def test_somebody_else_has_locked_it(tmp_path: Path) -> None:
         trace.close(META)
     assert (said, trace.problem) == ([], None)
     assert pids(path) == [1, 2]
+
+
+def test_a_lock_is_told_from_other_errors(tmp_path: Path) -> None:
+    """By the code of the error, or before Python 3.11 by whether the transaction is open."""
+    path = tmp_path / "t.db"
+    one, other = (sqlite3.connect(path, timeout=0, isolation_level=None) for _ in range(2))
+    one.execute("CREATE TABLE t (x)")
+    one.execute("INSERT INTO t VALUES (1), (2)")
+    _execute_locking(one, "BEGIN IMMEDIATE")
+    with pytest.raises(_LockedError):
+        _execute_locking(other, "BEGIN IMMEDIATE")
+    one.execute("INSERT INTO t VALUES (3)")
+    reader = other.execute("SELECT x FROM t")
+    assert reader.fetchone() == (1,)  # a shared lock, which a COMMIT without WAL has to wait for
+    with pytest.raises(_LockedError):
+        _execute_locking(one, "COMMIT")
+    reader.close()
+    _execute_locking(one, "COMMIT")
+    with pytest.raises(sqlite3.OperationalError, match="no transaction is active"):
+        _execute_locking(one, "COMMIT")
+    one.close()
+    other.close()
 
 
 def test_a_reader_at_the_end_is_no_failure(tmp_path: Path) -> None:
@@ -274,7 +297,8 @@ def test_memory_is_of_those_alive(tmp_path: Path) -> None:
             trace.flush()
             rows = trace._rows
             assert len(rows) == 0
-            assert max(map(len, (rows._argvs, rows._words, rows._stacks, rows._same))) <= 20_000
+            kept: list[Sized] = [rows._argvs, rows._strings, rows._stacks, rows._same]
+            assert max(map(len, kept)) <= 20_000
             assert not trace._provisional
         trace.close(META)
 

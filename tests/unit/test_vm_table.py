@@ -3,42 +3,30 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Optional
 
 import pytest
+
+from tests.vm import results, table
+from tests.vm.rows import ROWS
+from tests.vm.steps import steps
 
 ROOT = Path(__file__).resolve().parents[2]
 Outcome = dict[str, Any]
 PAGE = "before\n{begin}\nold\n{end}\nafter\n"
 
 
-@pytest.fixture
-def table(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("tests.vm.table")
-
-
 FACTS = {"kernel": "6.1.0", "machine": "x86_64", "bcc": "0.26.0", "python": "3.11.2"}
-DOCTOR = {"name": "doctor", "code": 0, "hooks": {"reap": "kmem_cache_free"}}
-
-
-@pytest.fixture
-def results(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(ROOT))
-    return importlib.import_module("tests.vm.results")
+DOCTOR: dict[str, Any] = {"name": "doctor", "code": 0, "hooks": {"reap": "kmem_cache_free"}}
 
 
 def outcome(name: str, code: Optional[int], commit: str = "aaaaaaa", **more: object) -> Outcome:
     return {"name": name, "code": code, "commit": commit, **more}
 
 
-def test_only_what_is_between_the_marks_is_written(
-    table: ModuleType, results: ModuleType, tmp_path: Path
-) -> None:
+def test_only_what_is_between_the_marks_is_written(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     (tmp_path / "bookworm").mkdir()
@@ -56,9 +44,7 @@ def test_only_what_is_between_the_marks_is_written(
     assert lines.count("| trixie | kmem_cache_free |") == 1
 
 
-def test_a_row_that_was_not_run_here_stays_in_the_page(
-    table: ModuleType, results: ModuleType, tmp_path: Path
-) -> None:
+def test_a_row_that_was_not_run_here_stays_in_the_page(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     for place, row in ((tmp_path / "there", "bookworm"), (tmp_path / "here", "sid")):
@@ -72,7 +58,7 @@ def test_a_row_that_was_not_run_here_stays_in_the_page(
     assert sum(line.startswith("| sid |") for line in after) == 3
 
 
-def test_a_run_of_some_steps_leaves_the_others(results: ModuleType, tmp_path: Path) -> None:
+def test_a_run_of_some_steps_leaves_the_others(tmp_path: Path) -> None:
     results.add(tmp_path, FACTS, [outcome("doctor", 0), outcome("zoo", 1)])
     results.add(tmp_path, FACTS, [outcome("zoo", 0, "bbbbbbb")])
     known = results.read(tmp_path)["steps"]
@@ -80,15 +66,13 @@ def test_a_run_of_some_steps_leaves_the_others(results: ModuleType, tmp_path: Pa
     assert (known["zoo"]["code"], known["zoo"]["commit"]) == (0, "bbbbbbb")
 
 
-def test_what_another_kernel_gave_is_forgotten(results: ModuleType, tmp_path: Path) -> None:
+def test_what_another_kernel_gave_is_forgotten(tmp_path: Path) -> None:
     results.add(tmp_path, FACTS, [outcome("doctor", 0)])
     results.add(tmp_path, {**FACTS, "kernel": "6.1.1"}, [outcome("zoo", 0)])
     assert list(results.read(tmp_path)["steps"]) == ["zoo"]
 
 
-def test_an_older_outcome_names_its_commit(
-    table: ModuleType, results: ModuleType, tmp_path: Path
-) -> None:
+def test_an_older_outcome_names_its_commit(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     (tmp_path / "sid").mkdir()
@@ -100,7 +84,7 @@ def test_an_older_outcome_names_its_commit(
     assert "| sid | ok | ok | ok [aaaaaaa] |" in lines
 
 
-def test_what_a_step_left_is_told_in_short(results: ModuleType, tmp_path: Path) -> None:
+def test_what_a_step_left_is_told_in_short(tmp_path: Path) -> None:
     (tmp_path / "zoo.xml").write_text(
         '<testsuites><testsuite tests="5" failures="1" errors="1" skipped="1"/></testsuites>'
     )
@@ -124,9 +108,7 @@ esac
 """
 
 
-def test_what_was_changed_is_no_commit(
-    results: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_changed_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path}/bin:/usr/bin:/bin")
     (tmp_path / "bin").mkdir()
     git, changed = tmp_path / "bin" / "git", tmp_path / "changed"
@@ -141,9 +123,7 @@ def test_what_was_changed_is_no_commit(
     assert results.commit(tmp_path, ["a", "b"]) == "unknown"
 
 
-def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(
-    table: ModuleType, results: ModuleType, tmp_path: Path
-) -> None:
+def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     row = tmp_path / "bookworm"
@@ -163,7 +143,7 @@ def test_how_functions_are_hooked_and_how_far_apart_the_instants_lie(
     assert lines.count("| bookworm | 404 | 0 | -1.2, 4.6, 7.0 |") == 1
 
 
-def test_a_page_without_marks_stays(table: ModuleType, tmp_path: Path) -> None:
+def test_a_page_without_marks_stays(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text("mine\n")
     with pytest.raises(ValueError, match="no marks"):
@@ -171,16 +151,14 @@ def test_a_page_without_marks_stays(table: ModuleType, tmp_path: Path) -> None:
     assert page.read_text() == "mine\n"
 
 
-def test_the_page_of_the_documentation_has_marks(table: ModuleType) -> None:
+def test_the_page_of_the_documentation_has_marks() -> None:
     text = (ROOT / "docs" / "kernels.md").read_text(encoding="utf-8")
     assert text.index(table.BEGIN) < text.index(table.END)
 
 
-def test_each_row_has_steps_with_names_of_their_own(table: ModuleType) -> None:
-    rows = importlib.import_module("tests.vm.rows").ROWS
-    steps = importlib.import_module("tests.vm.steps").steps
-    assert {"bullseye", "bookworm", "trixie", "sid", "arm64"} == set(rows)
-    for row in rows.values():
+def test_each_row_has_steps_with_names_of_their_own() -> None:
+    assert {"bullseye", "bookworm", "trixie", "sid", "arm64"} == set(ROWS)
+    for row in ROWS.values():
         names = [step.name for step in steps(row)]
         assert len(names) == len(set(names))
         assert any(step.in_ci for step in steps(row))
@@ -190,9 +168,7 @@ def test_each_row_has_steps_with_names_of_their_own(table: ModuleType) -> None:
                 assert (ROOT / word.partition("::")[0]).exists(), word
 
 
-def test_a_step_that_a_row_does_not_have_is_not_one_that_was_not_tried(
-    table: ModuleType, results: ModuleType, tmp_path: Path
-) -> None:
+def test_a_step_that_a_row_does_not_have_is_not_one_that_was_not_tried(tmp_path: Path) -> None:
     page = tmp_path / "kernels.md"
     page.write_text(PAGE.format(begin=table.BEGIN, end=table.END))
     for row in ("trixie", "sid"):

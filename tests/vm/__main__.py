@@ -60,7 +60,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
         for arguments, group in itertools.groupby(chosen, key=lambda step: step.kernel_arguments):
             facts, done = _boot(row, made, list(group), out, arguments)
             results.add(out, facts, [{**step, "commit": commit} for step in done])
-            failed |= not _told(row, done)
+            failed |= not _report(row, done)
         print(f"{row.name}: logs in {out.relative_to(ROOT)}", flush=True)
         _give_back(RESULTS.parent)
     if options.table:
@@ -72,7 +72,7 @@ def _options(arguments: Optional[Sequence[str]]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.vm")
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(ROWS)}")
     parser.add_argument("--ready", action="store_true", help="only make the images")
-    parser.add_argument("--tools", action="store_true", help="tell which commands are missing")
+    parser.add_argument("--tools", action="store_true", help="print which commands are missing")
     parser.add_argument("--ci", action="store_true", help="what fits in ten minutes")
     parser.add_argument("--whole", action="store_true", help="all kernel tests too")
     parser.add_argument("--step", action="append", help="only this, again for more")
@@ -130,7 +130,7 @@ def _tail(went: Boot) -> str:
     return "\n".join(f"    {line}" for line in went.console.splitlines()[-15:])
 
 
-def _told(row: Row, done: Sequence[dict[str, Any]]) -> bool:
+def _report(row: Row, done: Sequence[dict[str, Any]]) -> bool:
     """Print how each step went; whether all went well."""
     for step in done:
         marks = {0: "ok", None: "not reached"}

@@ -32,7 +32,7 @@ class Image(NamedTuple):
 
 
 class ImageError(Exception):
-    """One line: what could not be made, and the cure."""
+    """One line: what could not be made, and the fix."""
 
 
 def cache() -> Path:
@@ -49,11 +49,11 @@ def mirror() -> str:
     chosen = os.environ.get("ZOMBIEBPF_VM_MIRROR")
     if chosen:
         return chosen
-    told = subprocess.run(
+    output = subprocess.run(
         ["apt-get", "indextargets", "--format", "$(REPO_URI) $(LABEL)", "Created-By: Packages"],
         capture_output=True, text=True, check=False,
     ).stdout  # fmt: skip
-    for line in told.splitlines():
+    for line in output.splitlines():
         uri, _, label = line.partition(" ")
         if label == "Debian":  # the archive's own word; its security updates have another
             return uri

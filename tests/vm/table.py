@@ -21,7 +21,7 @@ FACTS = {"kernel": "kernel", "machine": "machine", "bcc": "bcc", "Python": "pyth
 COMMIT = "commit"
 NOT_TRIED = "not tried"
 _EMPTY = ("", "-", NOT_TRIED)
-_UNTOLD = {COMMIT: "?"}  # by tables written before it was told
+_UNKNOWN = {COMMIT: "?"}  # in tables written before they had it
 Cells = dict[str, str]  # by the column's title
 Table = dict[str, Cells]  # by the row's name
 
@@ -82,9 +82,9 @@ def _lines(table: Table) -> Iterator[str]:
     yield f"| row | {' | '.join(titles)} |"
     yield "|---" * (len(titles) + 1) + "|"
     for name in sorted(table, key=list(ROWS).index):
-        empty = {**_UNTOLD, **{step.title: NOT_TRIED for step in steps(ROWS[name])}}
-        told = {title: cell for title, cell in table[name].items() if cell not in _EMPTY}
-        cells = [told.get(title, empty.get(title, "-")) for title in titles]
+        empty = {**_UNKNOWN, **{step.title: NOT_TRIED for step in steps(ROWS[name])}}
+        known = {title: cell for title, cell in table[name].items() if cell not in _EMPTY}
+        cells = [known.get(title, empty.get(title, "-")) for title in titles]
         yield f"| {' | '.join([name, *cells])} |"
 
 

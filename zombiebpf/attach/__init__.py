@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Observe what already runs: choose it, take it over, follow it to its end."""
+"""Choose running processes: by PID, name, cgroup or container."""

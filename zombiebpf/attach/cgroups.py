@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine's cgroup hierarchies as directories: the unified one, and those of version 1."""
+"""Find cgroups and their processes, in the unified hierarchy and in those of version 1."""
 
 from __future__ import annotations
 
@@ -12,84 +12,85 @@ from typing import NamedTuple, Optional
 from zombiebpf.errors import UsageError
 
 
-class Hierarchy(NamedTuple):
-    root: Path
-    unified: bool  # version 2: processes that come in later are seen
+class CgroupHierarchy(NamedTuple):
+    """A mounted cgroup hierarchy."""
+
+    root: Path  # its mount point
+    unified: bool  # version 2: the probes see processes that join later
 
 
-class Group(NamedTuple):
-    """A cgroup with all below it."""
+class Cgroup(NamedTuple):
+    """A cgroup with all cgroups below it."""
 
-    number: Optional[int]  # its id in the unified hierarchy; None: version 1
-    pids: frozenset[int]  # of version 1, which the probes do not know: who is in it now
-    place: Path
+    id: Optional[int]  # in the unified hierarchy (the inode number); None: version 1
+    pids: frozenset[int]  # version 1, which the probes do not know: its processes now
+    directory: Path
 
 
-def hierarchies(root: Path = Path("/")) -> list[Hierarchy]:
-    """The unified one first."""
+def hierarchies(root: Path = Path("/")) -> list[CgroupHierarchy]:
+    """Return the mounted cgroup hierarchies, the unified one first."""
     found = []
     with suppress(OSError):
         for line in (root / "proc/self/mounts").read_text().splitlines():
             _, where, kind, *_ = [*line.split(), "", "", ""]
             if kind in ("cgroup", "cgroup2"):
-                found.append(Hierarchy(root / where.lstrip("/"), kind == "cgroup2"))
+                found.append(CgroupHierarchy(root / where.lstrip("/"), kind == "cgroup2"))
     return sorted(found, key=lambda each: not each.unified)
 
 
-def find_groups(name: str, root: Path = Path("/")) -> list[Group]:
-    """By the path of a directory, or from the hierarchy's root on: /system.slice/x.service.
+def find_cgroups(name: str, root: Path = Path("/")) -> list[Cgroup]:
+    """Return the cgroups with this path: of the directory, or below a hierarchy's root.
 
-    UsageError where there is none, or where no process is in those of version 1.
+    Raise UsageError if there is none, or if it exists in version 1 only and is empty.
     """
     known = hierarchies(root)
     if not known:
         raise UsageError("no cgroup hierarchy is mounted here", "attach by PID or --name instead")
-    places = []
+    directories = []
     for hierarchy in known:
-        place = hierarchy.root / name.strip("/")
+        directory = hierarchy.root / name.strip("/")
         with suppress(ValueError):
             inside = (root / name.lstrip("/")).relative_to(hierarchy.root)
-            place = hierarchy.root / inside
-        if place.is_dir() and ".." not in place.parts:
-            places.append((hierarchy, place))
-    if not places:
+            directory = hierarchy.root / inside
+        if directory.is_dir() and ".." not in directory.parts:
+            directories.append((hierarchy, directory))
+    if not directories:
         raise UsageError(
             f"no cgroup {name!r}",
             f"give its path below {known[0].root}, as `systemd-cgls` or /proc/PID/cgroup show it",
         )
-    return groups_at(places, name)
+    return cgroups_in(directories, name)
 
 
-def groups_at(places: list[tuple[Hierarchy, Path]], name: str) -> list[Group]:
-    """What the directories of one thing, in several hierarchies, select together.
+def cgroups_in(directories: list[tuple[CgroupHierarchy, Path]], name: str) -> list[Cgroup]:
+    """Return the cgroups of one unit or container, given its directory in each hierarchy.
 
-    UsageError if it is in hierarchies of version 1 only, and nobody is in it.
+    Raise UsageError if it exists in version 1 only and is empty.
     """
-    found = [
-        Group(os.stat(place).st_ino, frozenset(), place)
-        for hierarchy, place in places
-        if hierarchy.unified
-    ]
+    found = []
     pids: set[int] = set()
-    for hierarchy, place in places:
-        if not hierarchy.unified:
-            pids |= members(place)
+    for hierarchy, directory in directories:
+        if hierarchy.unified:
+            found.append(Cgroup(os.stat(directory).st_ino, frozenset(), directory))
+        else:
+            pids |= pids_below(directory)
     if pids:
-        found.append(Group(None, frozenset(pids), places[-1][1]))
+        found.append(Cgroup(None, frozenset(pids), directories[-1][1]))
     if not found:
         raise UsageError(f"no process is in the cgroup {name!r}")
     return found
 
 
-def members(place: Path) -> set[int]:
-    """The PIDs in a cgroup and in all below it; 0 is one that our namespace cannot see."""
+def pids_below(cgroup: Path) -> set[int]:
+    """Return the PIDs in a cgroup and below, without 0: a process that this PID namespace hides."""
     pids = set()
-    for directory, _, _ in os.walk(place):
+    for directory, _, _ in os.walk(cgroup):
         with suppress(OSError):
             pids |= {int(each) for each in Path(directory, "cgroup.procs").read_text().split()}
     return pids - {0}
 
 
-def directories(hierarchy: Hierarchy) -> Iterator[Path]:
+def all_directories(hierarchy: CgroupHierarchy) -> Iterator[Path]:
+    """Yield the directory of every cgroup, parents before their children."""
     for directory, _, _ in os.walk(hierarchy.root):
         yield Path(directory)

@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Containers by id or name, from files alone: no daemon is asked.
+"""Find containers by id or name, from files alone, without asking a daemon.
 
-A container is a cgroup whose name holds its id. Names are known where the
-runtime keeps them in files: docker, podman, CRI-O, nerdctl and, for Kubernetes on
-containerd, the annotations of what runs. LXC and systemd-nspawn call the cgroup
-by the name itself.
+A container is a cgroup whose name contains the container's id, or the name with LXC and
+systemd-nspawn. Other names are in the files of the runtimes.
 """
 
 from __future__ import annotations
@@ -16,68 +14,73 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from zombiebpf.attach.cgroups import Group, Hierarchy, directories, groups_at, hierarchies
+from zombiebpf.attach.cgroups import (
+    Cgroup,
+    CgroupHierarchy,
+    all_directories,
+    cgroups_in,
+    hierarchies,
+)
 from zombiebpf.errors import UsageError
 
 # docker-<id>.scope, libpod-<id>.scope, cri-containerd-<id>.scope, crio-<id>.scope,
 # kubepods-x.slice:cri-containerd:<id>, and the plain <id> of the cgroupfs drivers
 _ID = re.compile(r"(?:^|[-:])([0-9a-f]{64})(?:\.scope)?$")
-# the monitor beside the container, not the container
+# the monitor process of a container
 _MONITOR = re.compile(r"conmon-[0-9a-f]{64}(?:\.scope)?$")
 _NAMED = re.compile(r"^(?:lxc\.payload\.(?P<lxc>.+)|machine-(?P<nspawn>.+)\.scope)$")
 
 _ANNOTATED = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
 _PODS = ("io.kubernetes.cri.sandbox-name", "io.kubernetes.pod.name")
 
-_CURE = (
+_FIX = (
     "an id or its beginning always works: `docker ps`, `podman ps`, `crictl ps`; names are known "
     "of docker, podman, CRI-O, nerdctl, LXC, systemd-nspawn and Kubernetes"
 )
 
 
 class Container(NamedTuple):
-    """A cgroup, in each hierarchy that has it, that holds a container."""
+    """A running container and its cgroup's directory in each hierarchy."""
 
-    id: str  # 64 hexadecimal digits; LXC's and nspawn's: the name
-    places: list[tuple[Hierarchy, Path]]
+    id: str  # 64 hexadecimal digits; LXC and nspawn: the name
+    directories: list[tuple[CgroupHierarchy, Path]]
 
 
-def find_container(word: str, root: Path = Path("/")) -> list[Group]:
-    """The cgroups of the one container that has this name, or whose id begins so.
+def find_container(word: str, root: Path = Path("/")) -> list[Cgroup]:
+    """Return the cgroups of the running container with this name or beginning of an id.
 
-    UsageError where none that runs has, or more than one.
+    Raise UsageError unless exactly one container matches. A name goes before the beginning
+    of an id, like docker does it.
     """
     running = _running(root)
-    called = {
-        number for number, name in names(root) if name == word and number in running
-    }  # a name goes before an id's beginning, as docker has it
-    if not called:
-        called = {number for number in running if number.startswith(word.lower()) and word}
+    found = {id_ for id_, name in container_names(root) if name == word and id_ in running}
+    if not found:
+        found = {id_ for id_ in running if id_.startswith(word.lower()) and word}
     if word in running:
-        called = {word}
-    if not called:
+        found = {word}
+    if not found:
         some = ", ".join(sorted(each[:12] for each in running)[:5]) or "none"
-        raise UsageError(f"no container {word!r} runs here (those that run: {some})", _CURE)
-    if len(called) > 1:
-        ids = ", ".join(sorted(each[:12] for each in called))
-        raise UsageError(f"{word!r} are {len(called)} containers", f"choose one by its id: {ids}")
-    return groups_at(running[called.pop()].places, word)
+        raise UsageError(f"no container {word!r} runs here (those that run: {some})", _FIX)
+    if len(found) > 1:
+        ids = ", ".join(sorted(each[:12] for each in found))
+        raise UsageError(f"{word!r} are {len(found)} containers", f"choose one by its id: {ids}")
+    return cgroups_in(running[found.pop()].directories, word)
 
 
 def _running(root: Path) -> dict[str, Container]:
     found: dict[str, Container] = {}
     for hierarchy in hierarchies(root):
-        for directory in directories(hierarchy):
-            number = container_of(directory.name)
-            if number:
-                container = found.setdefault(number, Container(number, []))
-                if not any(other in directory.parents for _, other in container.places):
-                    container.places.append((hierarchy, directory))
+        for directory in all_directories(hierarchy):
+            id_ = container_id(directory.name)
+            if id_:
+                container = found.setdefault(id_, Container(id_, []))
+                if not any(other in directory.parents for _, other in container.directories):
+                    container.directories.append((hierarchy, directory))
     return found
 
 
-def container_of(directory: str) -> str:
-    """The container that a cgroup's directory is called by; "" for no container."""
+def container_id(directory: str) -> str:
+    """Return the id of the container that a cgroup is named after; "" if there is none."""
     named = _NAMED.match(directory)
     if named:
         return str(named["lxc"] or named["nspawn"]).replace("\\x2d", "-")
@@ -85,8 +88,8 @@ def container_of(directory: str) -> str:
     return found[1] if found and not _MONITOR.search(directory) else ""
 
 
-def names(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
-    """(id, name) of all containers that the runtimes' files tell of, running or not."""
+def container_names(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
+    """Yield (id, name) of all containers in the files of the runtimes, running or not."""
     yield from _docker(root)
     yield from _storage(root)
     yield from _nerdctl(root)
@@ -94,17 +97,14 @@ def names(root: Path = Path("/")) -> Iterator[tuple[str, str]]:
 
 
 def _docker(root: Path) -> Iterator[tuple[str, str]]:
-    settings = _json(root / "etc/docker/daemon.json")
-    known = settings if isinstance(settings, dict) else {}
-    where = known.get("data-root", "/var/lib/docker")
+    where = _object(_json(root / "etc/docker/daemon.json")).get("data-root", "/var/lib/docker")
     for file in (root / str(where).lstrip("/")).glob("containers/*/config.v2.json"):
-        state = _json(file)
-        if isinstance(state, dict):
-            yield file.parent.name, str(state.get("Name", "")).lstrip("/")
+        state = _object(_json(file))
+        if "Name" in state:
+            yield file.parent.name, str(state["Name"]).lstrip("/")
 
 
 def _storage(root: Path) -> Iterator[tuple[str, str]]:
-    """podman's, for root and for each user, and CRI-O's."""
     for pattern in (
         "var/lib/containers/storage/*-containers/containers.json",
         "root/.local/share/containers/storage/*-containers/containers.json",
@@ -113,9 +113,9 @@ def _storage(root: Path) -> Iterator[tuple[str, str]]:
         for file in root.glob(pattern):
             known = _json(file)
             for each in known if isinstance(known, list) else ():
-                if isinstance(each, dict):
-                    for name in each.get("names") or ():
-                        yield str(each.get("id", "")), str(name)
+                container = _object(each)
+                for name in container.get("names") or ():
+                    yield str(container.get("id", "")), str(name)
 
 
 def _nerdctl(root: Path) -> Iterator[tuple[str, str]]:
@@ -125,23 +125,24 @@ def _nerdctl(root: Path) -> Iterator[tuple[str, str]]:
 
 
 def _bundles(root: Path) -> Iterator[tuple[str, str]]:
-    """What runs under containerd or CRI-O: the annotations of the kubelet."""
+    """Read the kubelet's annotations of what runs under containerd or CRI-O."""
     for pattern in (
         "run/containerd/io.containerd.runtime.v2.task/*/*/config.json",
         "run/containers/storage/*-containers/*/userdata/config.json",
     ):
         for file in root.glob(pattern):
-            known = _json(file)
-            notes = known.get("annotations") if isinstance(known, dict) else None
-            if not isinstance(notes, dict):
-                continue
-            number = file.parent.parent.name if "userdata" in file.parts else file.parent.name
+            notes = _object(_object(_json(file)).get("annotations"))
+            id_ = file.parent.parent.name if "userdata" in file.parts else file.parent.name
             name = next((str(notes[key]) for key in _ANNOTATED if key in notes), "")
             pod = next((str(notes[key]) for key in _PODS if key in notes), "")
             if name:
-                yield number, name
+                yield id_, name
                 if pod:
-                    yield number, f"{pod}/{name}"
+                    yield id_, f"{pod}/{name}"
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _json(file: Path) -> Any:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc tells of a process, where it is still the same one."""
+"""Read /proc: names, arguments and start times of running processes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PROC = Path("/proc")
 _KTHREAD = 0x00200000  # include/linux/sched.h, PF_KTHREAD
 _TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PYTHON = re.compile(r"(?:python|pypy)[\d.]*[a-z]*$")
-# options of CPython that take the next word, and those that end its options
+# options of CPython that take the next word as their value
 _WITH_VALUE = {"-W", "-X", "--check-hash-based-pycs"}
 
 
@@ -29,7 +29,7 @@ class Stat(NamedTuple):
 
 
 def read_stat(pid: int, proc: Path = PROC) -> Optional[Stat]:
-    """None: there is no such process (any more)."""
+    """Return the fields of /proc/PID/stat; None if there is no such process any more."""
     try:
         text = (proc / str(pid) / "stat").read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
@@ -48,7 +48,7 @@ def read_stat(pid: int, proc: Path = PROC) -> Optional[Stat]:
 
 
 def thread_group(pid: int, proc: Path = PROC) -> Optional[int]:
-    """The process that a thread's number belongs to: itself, for a process."""
+    """Return the PID of the process that thread `pid` belongs to; None if there is no such."""
     with suppress(OSError, ValueError):
         found = re.search(r"^Tgid:\s*(\d+)$", (proc / str(pid) / "status").read_text(), re.M)
         return int(found[1]) if found else None
@@ -56,13 +56,14 @@ def thread_group(pid: int, proc: Path = PROC) -> Optional[int]:
 
 
 def all_pids(proc: Path = PROC) -> Iterator[int]:
+    """Yield the PIDs of all processes that this PID namespace shows."""
     for name in os.listdir(proc):
         if name.isdigit():
             yield int(name)
 
 
 def arguments(pid: int, proc: Path = PROC) -> Optional[tuple[str, ...]]:
-    """The command line; None for a zombie, for what is gone or has none."""
+    """Return the command line; None for a zombie, a process that is gone or one without it."""
     try:
         raw = (proc / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -74,13 +75,13 @@ def arguments(pid: int, proc: Path = PROC) -> Optional[tuple[str, ...]]:
 
 
 def is_same(pid: int, start_ns: int, proc: Path = PROC) -> bool:
-    """Whether the process that now has this PID began at `start_ns` (CLOCK_BOOTTIME)."""
+    """Return whether the process that now has this PID started at `start_ns` (CLOCK_BOOTTIME)."""
     stat = read_stat(pid, proc)
     return stat is not None and stat.start_ticks == (start_ns + _boottime_offset()) // _TICK_NS
 
 
 def _boottime_offset() -> int:
-    """What our time namespace adds to start times in /proc (timens_add_boottime_ns)."""
+    """Return what the time namespace adds to start times in /proc (timens_add_boottime_ns), ns."""
     with suppress(OSError):
         found = re.search(
             r"^boottime\s+(-?\d+)\s+(\d+)$", Path("/proc/self/timens_offsets").read_text(), re.M
@@ -91,7 +92,7 @@ def _boottime_offset() -> int:
 
 
 def names_of(pid: int, proc: Path = PROC) -> set[str]:
-    """All that people call a process by: its comm, its program and, for Python, its script."""
+    """Return all names of a process: its comm, its program and, for Python, its script."""
     stat = read_stat(pid, proc)
     if stat is None or stat.kernel_thread:
         return set()
@@ -99,7 +100,7 @@ def names_of(pid: int, proc: Path = PROC) -> set[str]:
     argv = arguments(pid, proc)
     if argv:
         first = argv[0].rpartition("/")[2]
-        # a title of setproctitle: `gunicorn: master [app]`
+        # setproctitle makes titles such as `gunicorn: master [app]`
         names |= {first, re.split(r"[: ]", first, maxsplit=1)[0]}
         if _PYTHON.match(first):
             names |= _script_names(argv)
@@ -110,13 +111,13 @@ def names_of(pid: int, proc: Path = PROC) -> set[str]:
 
 
 def _script_names(argv: tuple[str, ...]) -> set[str]:
-    """`python -u bin/app.py` -> app.py, app; `python -m celery.bin` -> celery.bin, celery."""
+    """Return {app.py, app} for `python -u bin/app.py`, {celery.bin, celery} for `-m celery.bin`."""
     words = iter(argv[1:])
     for word in words:
         if word in _WITH_VALUE:
             next(words, None)
         elif word.startswith("-m") or (
-            # -um, but neither -c nor what takes a value
+            # -um, but neither -c nor an option with a value
             re.fullmatch(r"-[a-zA-Z]*m", word) and not re.search("[cWX]", word)
         ):
             module = word[2:] if word.startswith("-m") and len(word) > 2 else next(words, "")

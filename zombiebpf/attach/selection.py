@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the user asked for -> the processes and cgroups that are meant."""
+"""Find the processes and cgroups that the user selects to attach to."""
 
 from __future__ import annotations
 
 import fnmatch
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from zombiebpf.attach.cgroups import Group, find_groups
+from zombiebpf.attach.cgroups import Cgroup, find_cgroups
 from zombiebpf.attach.containers import find_container
 from zombiebpf.attach.processes import Stat, all_pids, names_of, read_stat, thread_group
 from zombiebpf.errors import UsageError
-from zombiebpf.kernel.takeover import Selection
+from zombiebpf.kernel.attach_scan import Selection
 
-_COMM = 15  # of a name, that the kernel keeps
+_COMM_LENGTH = 15  # TASK_COMM_LEN less its null byte (include/linux/sched.h)
 
 
-class Request(NamedTuple):
-    """As the command line has it; several are taken together."""
+@dataclass(frozen=True)
+class SelectionRequest:
+    """What the command line selects: the union of all that is given."""
 
     pids: Sequence[int] = ()
     names: Sequence[str] = ()
@@ -28,33 +30,34 @@ class Request(NamedTuple):
     everything: bool = False
 
 
-class Selected(NamedTuple):
-    """What the request means just now."""
+class ResolvedSelection(NamedTuple):
+    """The processes and cgroups that a request selects now."""
 
     selection: Selection
-    starts: Mapping[int, int]  # of PIDs that were asked for: their start in clock ticks
-    places: Sequence[Path]  # the cgroups' directories: more may come as long as one is there
+    start_ticks: Mapping[int, int]  # requested PID -> its start time in clock ticks
+    directories: Sequence[Path]  # of the cgroups: processes may join while one of them exists
 
 
-def select(request: Request, root: Path = Path("/")) -> Selected:
-    """UsageError says which part of the request meets nothing, in one line."""
-    if not any(request):
+def select(request: SelectionRequest, root: Path = Path("/")) -> ResolvedSelection:
+    """Resolve a request. Raise UsageError, with the part of it that selects nothing."""
+    if not any(vars(request).values()):
         raise UsageError("attach to what?", "give PIDs, --name, --cgroup, --container or --all")
     proc = root / "proc"
-    starts = {pid: _require_process(pid, proc).start_ticks for pid in request.pids}
-    pids = set(starts)
+    start_ticks = {pid: _require_process(pid, proc).start_ticks for pid in request.pids}
+    pids = set(start_ticks)
     for name in request.names:
-        pids |= _called(name, proc)
-    groups: list[Group] = []
+        pids |= _pids_by_name(name, proc)
+    cgroups: list[Cgroup] = []
     for path in request.cgroups:
-        groups += find_groups(path, root)
+        cgroups += find_cgroups(path, root)
     for container in request.containers:
-        groups += find_container(container, root)
-    for group in groups:
-        pids |= group.pids
-    numbers = {group.number for group in groups if group.number is not None}
-    places = [group.place for group in groups if group.number is not None]
-    return Selected(Selection(pids - {os.getpid()}, numbers, request.everything), starts, places)
+        cgroups += find_container(container, root)
+    for cgroup in cgroups:
+        pids |= cgroup.pids
+    ids = {each.id for each in cgroups if each.id is not None}
+    directories = [each.directory for each in cgroups if each.id is not None]
+    selection = Selection(pids - {os.getpid()}, ids, request.everything)
+    return ResolvedSelection(selection, start_ticks, directories)
 
 
 def _require_process(pid: int, proc: Path) -> Stat:
@@ -71,7 +74,7 @@ def _require_process(pid: int, proc: Path) -> Stat:
     return stat
 
 
-def _called(pattern: str, proc: Path) -> set[int]:
+def _pids_by_name(pattern: str, proc: Path) -> set[int]:
     found = {
         pid
         for pid in all_pids(proc)
@@ -86,12 +89,12 @@ def _called(pattern: str, proc: Path) -> set[int]:
 
 
 def matches(pattern: str, names: set[str]) -> bool:
-    """`gunicorn` or `gunicorn*`; a comm, cut by the kernel, by the beginning of a plain name."""
+    """Return whether a shell pattern matches one of the names.
+
+    A name that is longer than a comm also matches the comm, which the kernel truncates.
+    """
     if any(fnmatch.fnmatchcase(name, pattern) for name in names):
         return True
-    plain = not set(pattern) & set("*?[")
-    return (
-        plain
-        and len(pattern) > _COMM
-        and pattern.encode()[:_COMM] in {os.fsencode(name) for name in names}
-    )
+    if len(pattern) <= _COMM_LENGTH or set(pattern) & set("*?["):
+        return False
+    return pattern.encode()[:_COMM_LENGTH] in map(os.fsencode, names)

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose code is a frame: the standard library's, an installed package's, or the user's own?
+"""Distinguish frames of the standard library, of installed packages and of the user's own code.
 
-Told by the file name alone, as the interpreter has it (`co_filename`), so that a
-recorded trace says the same on every machine.
+The file name alone decides, as the interpreter has it (`co_filename`), so that a
+recorded trace is attributed alike on every machine.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple, Optional
+from functools import lru_cache
+from typing import NamedTuple
 
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.model.stack import Stack
 
 # The directory of this package: what zombiebpf itself puts into a workload is not the user's.
 OWN = __file__.rsplit("/", 2)[0] + "/"
@@ -32,23 +33,21 @@ _LAUNCHED = re.compile(
 
 
 class Origin(NamedTuple):
-    """Where a frame's code comes from."""
+    """The module of a frame, and whether it is the user's own."""
 
     module: str  # `multiprocessing.process`; a user's file is `/home.me.app`
     user: bool
 
 
+@lru_cache(4096)
 def origin(file: str) -> Origin:
-    """The origin of a file name."""
+    """Return the origin of a file name (`co_filename`)."""
     frozen = _FROZEN.fullmatch(file)
     if frozen:
         return Origin(frozen[1], False)
-    packages = _PACKAGES.fullmatch(file)
-    if packages:
-        return Origin(_dotted(packages[1]), False)
-    library = _LIBRARY.fullmatch(file)
-    if library:
-        return Origin(_dotted(library[1]), False)
+    installed = _PACKAGES.fullmatch(file) or _LIBRARY.fullmatch(file)
+    if installed:
+        return Origin(_dotted(installed[1]), False)
     if file.startswith(OWN):
         return Origin("zombiebpf." + _dotted(file[len(OWN) :]), False)
     return Origin("/" + _dotted(file.lstrip("/")), True)
@@ -63,7 +62,7 @@ def _dotted(path: str) -> str:
 
 
 def origins(stack: Stack) -> tuple[Origin, ...]:
-    """Of each frame, innermost first."""
+    """Return the origin of each frame, innermost first."""
     found = [origin(frame.file) for frame in stack.frames]
     for index, frame in enumerate(stack.frames):
         if (
@@ -76,28 +75,21 @@ def origins(stack: Stack) -> tuple[Origin, ...]:
     return tuple(found)
 
 
-def users_frame(stack: Stack) -> Optional[Frame]:
-    """The innermost frame of the user's own code; None if there is none."""
-    index = users_index(origins(stack))
-    return stack.frames[index] if index < len(stack.frames) else None
+def user_index(found: tuple[Origin, ...]) -> int:
+    """Return the index of the innermost frame of the user's code, else the number of frames."""
+    return next((index for index, each in enumerate(found) if each.user), len(found))
 
 
-def users_index(found: tuple[Origin, ...]) -> int:
-    """Index of the innermost frame of the user's own code, else the number of frames."""
-    for index, each in enumerate(found):
-        if each.user:
-            return index
-    return len(found)
-
-
-# multiprocessing/popen_fork.py _launch(): in the forked child it calls this; what is outside of
-# it was called by the parent, before the fork.
+# multiprocessing/popen_fork.py _launch(): the forked child calls its _bootstrap(). Frames outside
+# of that were called by the parent, before the fork.
 _BOOTSTRAPS = frozenset({"multiprocessing.process", "billiard.process"})
 
 
 def library_end(stack: Stack, found: tuple[Origin, ...]) -> int:
-    """How many of the innermost frames are library code that nobody else's is among, and that
-    this process itself has called."""
+    """Return how many of the innermost frames are library code that this process itself called.
+
+    They end at the first frame of the user's code, or with the bootstrap of a forked child.
+    """
     for index, each in enumerate(found):
         if each.user:
             return index

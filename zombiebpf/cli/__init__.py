@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands: parse, call, print. One file each."""
+"""The command line: one module per command, which parses options, calls, and prints."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ import click
 import zombiebpf
 from zombiebpf.cli.attach import attach
 from zombiebpf.cli.compare import compare
+from zombiebpf.cli.console import say
 from zombiebpf.cli.doctor import doctor
 from zombiebpf.cli.options import HELP_SETTINGS
 from zombiebpf.cli.report import report
 from zombiebpf.cli.run import run
 from zombiebpf.cli.scenario import scenario
+from zombiebpf.command.inherited import InheritedState
+from zombiebpf.command.supervision import TERMINATION
 from zombiebpf.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ZombiebpfError
-from zombiebpf.inheritance import Inheritance
 
 EPILOG = """\b
 Examples:
@@ -34,7 +36,7 @@ Exit codes:
   0    fine (run: what CMD exited with, 128+N if signal N killed it)
   1    an expectation was not met
   2    usage
-  70   zombiebpf failed: the line on stderr says why, and the cure
+  70   zombiebpf failed: the line on stderr says why, and the fix
   77   not enough privilege
   126  CMD cannot be executed
   127  CMD was not found
@@ -52,25 +54,21 @@ def cli(ctx: click.Context) -> None:
         ctx.exit(EXIT_USAGE)
 
 
-cli.add_command(run)
-cli.add_command(attach)
-cli.add_command(scenario)
-cli.add_command(report)
-cli.add_command(compare)
-cli.add_command(doctor)
+for each in (run, attach, scenario, report, compare, doctor):
+    cli.add_command(each)
 
 
 def main() -> None:
-    """The entry point: one line for each failure, never a traceback."""
+    """Run the command line and exit; print one line for each failure, never a traceback."""
     try:
-        inherited = Inheritance.take()
+        inherited = InheritedState.capture()
         _open_standard_streams()
         _set_signals(inherited)
         code: Any = cli.main(prog_name="zombiebpf", standalone_mode=False, obj=inherited)
     except Interrupted as interrupted:
         code = interrupted.exit_code
     except ZombiebpfError as error:
-        _say(f"{error.what}; {error.cure}" if error.cure else error.what)
+        _say(f"{error.what}; {error.fix}" if error.fix else error.what)
         code = error.exit_code
     except click.UsageError as error:
         of = error.ctx.command_path if error.ctx else "zombiebpf"
@@ -90,18 +88,15 @@ def main() -> None:
     sys.exit(code)
 
 
-def _say(line: str) -> None:
-    try:
-        click.echo("zombiebpf: " + " ".join(line.split()), err=True)
-    except OSError:
-        # standard error is gone, so there is nobody to tell; Python must not try either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+def _say(text: str) -> None:
+    say(" ".join(text.split()))
 
 
 def _open_standard_streams() -> None:
-    """What the caller has closed: or the next thing opened takes its number and its output.
+    """Open the standard streams that the caller has closed.
 
-    CMD finds it closed: what is opened here is not inherited.
+    Otherwise the next file that is opened gets the number, and the output. The observed
+    command still finds them closed: they are not inherited.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -113,12 +108,14 @@ def _open_standard_streams() -> None:
             setattr(sys, name, stream)
 
 
-def _set_signals(inherited: Inheritance) -> None:
-    """What asks us to end does it tidily; children are waited for, though our caller's are not."""
+def _set_signals(inherited: InheritedState) -> None:
+    """Turn termination signals into Interrupted, so that cleanup runs.
+
+    SIGCHLD gets its default: if it was ignored, the kernel would reap the children.
+    """
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        if number not in inherited.ignored:
-            signal.signal(number, _interrupt)
+    for number in TERMINATION - inherited.ignored:
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(number: int, frame: Optional[FrameType]) -> None:

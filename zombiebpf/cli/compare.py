@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`zombiebpf compare`: two observations of the same program."""
+"""The command `zombiebpf compare`: compare two observations of the same program."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Optional, TextIO
 
 import click
 
-from zombiebpf.cli.options import HELP_SETTINGS
-from zombiebpf.comparison import compare as compared
-from zombiebpf.output import Output
+from zombiebpf.cli import options
+from zombiebpf.diagnosis.comparison import compare as compared
 from zombiebpf.reports.comparison import COMPARISONS
+from zombiebpf.reports.output.destination import Output
 from zombiebpf.reports.terminal import TextOptions
-from zombiebpf.saved import read
+from zombiebpf.trace.load import load_analysis
 
 EPILOG = """\b
 Examples:
@@ -27,25 +27,18 @@ Exits with 0 whatever changed; 2 if a file cannot be read, 70 if the report cann
 """
 
 
-@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(list(COMPARISONS)),
-    default="text",
-    show_default=True,
-    help="The report's format.",
-)
-@click.option("--report", metavar="FILE", help="Write the report to FILE.  [default: stdout]")
+@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@options.format_option(COMPARISONS)
+@options.report_option()
 @click.argument("before")
 @click.argument("after")
-def compare(before: str, after: str, format_: str, report: Optional[str]) -> None:
+def compare(before: str, after: str, format_: str, report_file: Optional[str]) -> None:
     """Compare two traces, or JSON reports: lives, zombies, how long, by the line that forked.
 
     Says what got better or worse and by how much, and how many observations that rests on.
     """
-    output = Output(report, sys.stdout)
-    found = compared(read(before), read(after))
+    output = Output(report_file, sys.stdout)
+    found = compared(load_analysis(before), load_analysis(after))
 
     def write(out: TextIO, options: TextOptions) -> None:
         COMPARISONS[format_](found, (before, after), out, options)

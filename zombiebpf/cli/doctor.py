@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`zombiebpf doctor`: what this machine offers, and the cure for what is missing."""
+"""The command `zombiebpf doctor`: check this machine, with a fix for what is missing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from collections.abc import Iterator
 import click
 
 import zombiebpf
-from zombiebpf.cli.options import HELP_SETTINGS, leave_deleted_directory, print_lines
-from zombiebpf.kernel.diagnosis import Diagnosis, diagnose
+from zombiebpf.cli import options
+from zombiebpf.cli.console import print_lines
+from zombiebpf.command.inherited import leave_deleted_directory
+from zombiebpf.observe.doctor import Check, Diagnosis, diagnose
 
 EPILOG = """\b
 Examples:
@@ -22,17 +24,10 @@ Exits with 0 when all that is needed is there, 77 without privilege, 70 otherwis
 """
 
 
-@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
-@click.option(
-    "--format",
-    "format_",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-    help="How to print it.",
-)
+@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@options.format_option(["text", "json"], "How to print it.")
 def doctor(format_: str) -> None:
-    """Say what this machine offers an observer, and the cure for what is missing.
+    """Say what this machine offers an observer, and the fix for what is missing.
 
     It attaches the probes for a moment and checks what they tell against a process of its own.
     """
@@ -50,17 +45,24 @@ def _document(diagnosis: Diagnosis) -> dict[str, object]:
         "schema": "zombiebpf-doctor/1",
         "version": zombiebpf.__version__,
         "ok": diagnosis.exit_code == 0,
-        "checks": [check._asdict() for check in diagnosis.checks],
+        "checks": [_check(check) for check in diagnosis.checks],
         "hooks": [hook._asdict() for hook in diagnosis.hooks],
     }
+
+
+def _check(check: Check) -> dict[str, object]:
+    """Return a check as an object of the JSON contract, which calls its fix "cure"."""
+    document = check._asdict()
+    document["cure"] = document.pop("fix")
+    return document
 
 
 def _lines(diagnosis: Diagnosis) -> Iterator[str]:
     for check in diagnosis.checks:
         mark = "ok" if check.ok else "MISSING" if check.needed else "note"
         yield f"{mark:>7}  {check.name}: {check.found}"
-        if not check.ok and check.cure:
-            yield f"{'':9}cure: {check.cure}"
+        if not check.ok and check.fix:
+            yield f"{'':9}fix: {check.fix}"
     if diagnosis.hooks:
         yield ""
         yield "Hooks (another can be forced with `run --hook FACT=NAME`)"

@@ -1,163 +1,151 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What several commands share: options, their values, how they print."""
+"""Options that several commands share, and the groups in which commands take them."""
 
 from __future__ import annotations
 
-import math
-import os
-import re
-from collections.abc import Iterable, Sequence
+import functools
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Callable, Optional
 
 import click
 
-from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.reports import FORMATS
-from zombiebpf.trace import Rotation
+from zombiebpf.cli.values import parsed, rotation
+from zombiebpf.errors import UsageError
+from zombiebpf.model.analysis import Meta
+from zombiebpf.trace import Rotation, TraceWriter
 
 HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-format_option = click.option(
-    "--format",
-    "format_",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-    help="The report's format.",
-)
-tree_option = click.option(
-    "--tree", is_flag=True, help="The same as --format tree: the fork tree alone."
-)
-
-_UNIT_NS = {
-    "ns": 1,
-    "us": 1_000,
-    "ms": 1_000_000,
-    "s": 1_000_000_000,
-    "m": 60_000_000_000,
-    "h": 3_600_000_000_000,
-    "d": 86_400_000_000_000,
-}
-_LONGEST_NS = 10_000 * _UNIT_NS["d"]
-_PART = re.compile(r"(\d{1,18}(?:\.\d{1,9})?)(ns|us|ms|s|m|h|d)", re.ASCII)
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)([kmgt]?)(i?)b?", re.ASCII | re.IGNORECASE)
-_SMALLEST_PART = 100_000  # bytes: below, a trace's own tables are most of it
+Command = Callable[..., None]
+Decorator = Callable[[Command], Command]
 
 
-def seconds(value: str) -> float:
-    """A time, 0 or more; `inf` for no limit."""
-    try:
-        result = float(value)
-    except ValueError:
-        result = math.nan
-    if not result >= 0:
-        raise click.BadParameter(f"{value!r} is not a number of seconds, 0 or more")
-    return result
+def grouped(command: Command) -> Command:
+    """Pass options in groups: an argument whose type is a dataclass takes those of its fields."""
+    groups = {
+        name: kind
+        for name, kind in typing.get_type_hints(command).items()
+        if isinstance(kind, type) and is_dataclass(kind)
+    }
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **options: Any) -> None:
+        made = {
+            name: kind(**{each.name: options.pop(each.name) for each in fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(*args, **options, **made)
+
+    return wrapper
 
 
-def duration_ns(value: str) -> int:
-    """`500ms`, `1.5s`, `10m`, `2h`, `1h30m`, `7d`: nanoseconds; a bare number is seconds."""
-    text = value.strip()
-    if re.fullmatch(r"\d{1,18}(\.\d{1,9})?", text, re.ASCII):
-        text += "s"
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise click.BadParameter(f"{value!r} is no duration; such as 500ms, 10m or 1h30m")
-    total = sum(round(float(number) * _UNIT_NS[unit]) for number, unit in parts)
-    if total > _LONGEST_NS:
-        raise click.BadParameter(f"{value!r} is longer than 10000 days")
-    return total
+def option(
+    flag: str,
+    name: str,
+    metavar: str,
+    help_: str,
+    parse: Callable[[str], Any] = str,
+    multiple: bool = False,
+) -> Decorator:
+    """Return an option with a value, which `parse` converts; it may be repeated if `multiple`."""
+    return click.option(
+        flag, name, metavar=metavar, multiple=multiple, callback=parsed(parse), help=help_
+    )
 
 
-def duration_s(value: str) -> float:
-    """The same in seconds, for what waits; `inf` for no limit."""
-    return math.inf if value == "inf" else duration_ns(value) / 1e9
+repeatable = functools.partial(option, multiple=True)
 
 
-def size_bytes(value: str) -> int:
-    """`100MB`, `1.5G`, `64KiB`: bytes. K, M, G, T are powers of 1000, Ki... of 1024."""
-    found = _SIZE.fullmatch(value.strip())
-    if found is None:
-        raise click.BadParameter(f"{value!r} is no size; such as 100MB or 2GiB")
-    number, unit, binary = found.groups()
-    power = " kmgt".index(unit.lower() or " ")
-    if binary and not unit:
-        raise click.BadParameter(f"{value!r} is no size; such as 100MB or 2GiB")
-    return round(float(number) * float(1024 if binary else 1000) ** power)
+@dataclass(frozen=True)
+class ReportOptions:
+    """Which report to write, and where."""
 
+    format_: Optional[str]  # None: not given
+    tree: bool
+    report_file: Optional[str]  # None: standard output or standard error
 
-def rotation(value: str) -> Rotation:
-    """`100MB`: by size. `1h`: by age. What has no unit could be either, and is refused."""
-    if value.strip()[-1:].lower() in ("b", "k", "g", "t", "i") or value.strip()[-1:] == "M":
-        size = size_bytes(value)
-        if size < _SMALLEST_PART:
-            raise click.BadParameter(f"{value!r} is too small: 100kB at the least")
-        return Rotation(size_bytes=size, age_ns=None)
-    try:
-        age_ns = 0 if value.strip()[-1:].isdigit() else duration_ns(value)
-    except click.BadParameter:
-        age_ns = 0
-    if age_ns < _UNIT_NS["s"]:
-        raise click.BadParameter(
-            f"{value!r} is neither a size, such as 100MB, nor an age of 1s or more, such as 1h"
-        )
-    return Rotation(size_bytes=None, age_ns=age_ns)
-
-
-def parse_hooks(values: Sequence[str]) -> dict[str, str]:
-    """`FACT=NAME`... -> {fact: name}."""
-    forced = {}
-    for value in values:
-        fact, equals, name = value.partition("=")
-        if not (fact and equals and name):
+    @property
+    def format(self) -> str:
+        """The report's format. Raise UsageError if --tree contradicts --format."""
+        if not self.tree:
+            return self.format_ or "text"
+        if self.format_ not in (None, "text", "tree"):
             raise UsageError(
-                f"--hook {value!r}: expected FACT=NAME", "`zombiebpf doctor` lists them"
+                f"--tree is a format of its own, not {self.format_}", "give one of them"
             )
-        forced[fact] = name
-    return forced
+        return "tree"
 
 
-def leave_deleted_directory() -> None:
-    """libbcc and the shell fail in one; the descriptor that CMD gets it from stays open."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        os.chdir("/")
+def format_option(formats: Iterable[str], help_: str = "The report's format.") -> Decorator:
+    """Return the option --format; the default is text."""
+    choice = click.Choice(list(formats))
+    return click.option(
+        "--format", "format_", type=choice, default="text", show_default=True, help=help_
+    )
 
 
-def print_lines(lines: Iterable[str]) -> None:
-    """To standard output; that nobody reads on is no failure."""
-    try:
-        for line in lines:
-            click.echo(line)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python tries again at its end
-        raise ZombiebpfError(f"standard output: {error.strerror}") from None
+def report_option(help_: str = "Write the report to FILE.  [default: stdout]") -> Decorator:
+    """Return the option --report."""
+    return option("--report", "report_file", "FILE", help_)
 
 
-def parsed(parse: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, Any], Any]:
-    """As a callback of an option that may be repeated, or not be given."""
-
-    def callback(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(parse(each) for each in value)
-        return None if value is None else parse(value)
-
-    return callback
+tree_option = click.option("--tree", is_flag=True,
+    help="The same as --format tree: the fork tree alone.")  # fmt: skip
 
 
-def require_trace(trace: Optional[str], rotate: Any, force: bool) -> None:
-    """UsageError for options of a trace that is not written."""
-    if trace is None and (rotate is not None or force):
-        raise UsageError("--rotate and --force are about the trace", "give -o FILE")
+@dataclass(frozen=True)
+class TraceOptions:
+    """Which trace to write."""
+
+    trace_file: Optional[str]  # None: none
+    rotate: Optional[Rotation]
+    force: bool
+
+    def check(self) -> None:
+        """Raise UsageError if there are options for a trace, but no trace."""
+        if self.trace_file is None and (self.rotate is not None or self.force):
+            raise UsageError("--rotate and --force are about the trace", "give -o FILE")
+
+    def opener(self, warn: Callable[[str], None]) -> Optional[Callable[[Meta], TraceWriter]]:
+        """Return what creates the trace; None if none is asked for. See TraceWriter for `warn`."""
+        if self.trace_file is None:
+            return None
+        return functools.partial(
+            TraceWriter, self.trace_file, force=self.force, rotate=self.rotate, warn=warn
+        )
 
 
-def as_tree(tree: bool, format_: str) -> str:
-    """The format that --tree, or its absence, leaves. UsageError where both are asked for."""
-    if not tree:
-        return format_
-    if format_ not in ("text", "tree"):
-        raise UsageError(f"--tree is a format of its own, not {format_}", "give one of them")
-    return "tree"
+def trace_options(help_: str, part: str) -> Decorator:
+    """Return -o, --rotate and --force as one decorator; `part` is a word for the next file."""
+    rotate = f"Go on in a new {part} at this size (100MB) or age (1h)."
+
+    def add(command: Command) -> Command:
+        command = click.option(
+            "--force", is_flag=True, help="Replace the trace FILE that is there."
+        )(command)
+        command = option("--rotate", "rotate", "SIZE|AGE", rotate, rotation)(command)
+        return click.option("-o", "--output", "trace_file", metavar="FILE", help=help_)(command)
+
+    return add
+
+
+@dataclass(frozen=True)
+class ObserverOptions:
+    """How to observe: which hooks to use, and by which rules to attribute."""
+
+    hooks: tuple[str, ...]  # FACT=NAME
+    rules: tuple[str, ...]  # files
+
+
+rules_option = repeatable("--rules", "rules", "FILE",
+    "Name calls of your own: attribution rules asked before the built-in ones.")  # fmt: skip
+hook_option = repeatable("--hook", "hooks", "FACT=NAME",
+    "Take FACT from another hook than the best; `zombiebpf doctor` lists them.")  # fmt: skip
+
+
+def user_option(what: str) -> Decorator:
+    """Return the option --user; `what` runs as that user."""
+    help_ = f"Run {what} as this user. Under sudo, default: you."
+    return click.option("-u", "--user", metavar="NAME", help=help_)

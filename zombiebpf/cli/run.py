@@ -1,34 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`zombiebpf run`: observe a command."""
+"""The command `zombiebpf run`: run a command and observe it."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
-from typing import Any, Optional
+from dataclasses import dataclass
+from typing import Optional
 
 import click
 
-from zombiebpf.attribution import Rules
-from zombiebpf.cli.options import (
-    HELP_SETTINGS,
-    as_tree,
-    format_option,
-    leave_deleted_directory,
-    parse_hooks,
-    parsed,
-    require_trace,
-    rotation,
-    seconds,
-    tree_option,
-)
-from zombiebpf.command import require_program
+from zombiebpf.cli import options
+from zombiebpf.cli.console import say
+from zombiebpf.cli.values import parse_hooks, seconds
+from zombiebpf.command.inherited import InheritedState, leave_deleted_directory
+from zombiebpf.command.start import require_program
+from zombiebpf.command.user import choose_user, environment_of
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.inheritance import Inheritance
-from zombiebpf.kernel.observer import Observer
-from zombiebpf.observe import CommandRun
-from zombiebpf.output import Output
-from zombiebpf.user import choose_user, environment_of
+from zombiebpf.observe.command_run import CommandRun
+from zombiebpf.observe.rule_files import load_rules
+from zombiebpf.observe.selfcheck import start_observer
+from zombiebpf.reports import FORMATS
+from zombiebpf.reports.output.destination import Output
 
 EPILOG = """\b
 Examples:
@@ -44,83 +36,57 @@ CMD has run but its report could not be made or written where it was asked for.
 """
 
 
-@click.command(epilog=EPILOG, context_settings={**HELP_SETTINGS, "allow_interspersed_args": False})
-@click.option(
-    "-u", "--user", metavar="NAME", help="Run CMD as this user. Under sudo, default: you."
+@dataclass(frozen=True)
+class CommandOptions:
+    """What to run, as which user, and how long to follow what it leaves behind."""
+
+    cmd: tuple[str, ...]
+    user: Optional[str]
+    linger: float  # seconds
+
+
+@click.command(
+    epilog=EPILOG, context_settings={**options.HELP_SETTINGS, "allow_interspersed_args": False}
 )
-@format_option
-@tree_option
-@click.option(
-    "--report",
-    metavar="FILE",
-    help="Write the report to FILE, - for stdout.  [default: stderr, so that stdout stays CMD's]",
+@options.user_option("CMD")
+@options.format_option(FORMATS)
+@options.tree_option
+@options.report_option(
+    "Write the report to FILE, - for stdout.  [default: stderr, so that stdout stays CMD's]"
 )
-@click.option(
-    "-o", "--output", "trace", metavar="FILE", help="Save a trace to FILE, for `zombiebpf report`."
-)
-@click.option(
-    "--rotate",
-    metavar="SIZE|AGE",
-    callback=parsed(rotation),
-    help="Go on in a new trace at this size (100MB) or age (1h).",
-)
-@click.option("--force", is_flag=True, help="Replace the trace FILE that is there.")
-@click.option(
-    "--rules",
-    metavar="FILE",
-    multiple=True,
-    help="Name calls of your own: attribution rules asked before the built-in ones.",
-)
-@click.option(
-    "--linger",
-    metavar="SECONDS",
-    type=seconds,
-    default=2.0,
-    show_default=True,
-    help="How long to follow what CMD left behind, at the most. Ctrl-C ends it sooner.",
-)
-@click.option(
-    "--hook",
-    "hooks",
-    metavar="FACT=NAME",
-    multiple=True,
-    help="Take FACT from another hook than the best; `zombiebpf doctor` lists them.",
-)
+@options.trace_options("Save a trace to FILE, for `zombiebpf report`.", "trace")
+@options.rules_option
+@click.option("--linger", metavar="SECONDS", type=seconds, default=2.0, show_default=True,
+    help="How long to follow what CMD left behind, at the most. Ctrl-C ends it sooner."
+)  # fmt: skip
+@options.hook_option
 @click.argument("cmd", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.pass_obj
+@options.grouped
 def run(
-    inherited: Inheritance,
-    cmd: tuple[str, ...],
-    user: Optional[str],
-    format_: str,
-    tree: bool,
-    report: Optional[str],
-    trace: Optional[str],
-    rotate: Any,
-    force: bool,
-    rules: tuple[str, ...],
-    linger: float,
-    hooks: tuple[str, ...],
+    inherited: InheritedState,
+    command: CommandOptions,
+    report: options.ReportOptions,
+    trace: options.TraceOptions,
+    observer: options.ObserverOptions,
 ) -> None:
     """Start CMD, observe it and all its descendants, report.
 
     CMD runs as without us: its terminal, signals, environment and exit status are its own;
     under sudo it runs as the user who called sudo. The report comes when it has ended.
     """
-    format_ = as_tree(tree, format_)
-    forced = parse_hooks(hooks)
-    whom = choose_user(user, inherited.environ)
-    environ = environment_of(whom, inherited.environ)
-    require_program(cmd[0], environ)
-    require_trace(trace, rotate, force)
-    asked = Rules.load(rules, inherited.environ)
-    output = Output(report, sys.stderr)
+    format_ = report.format
+    forced = parse_hooks(observer.hooks)
+    user = choose_user(command.user, inherited.environ)
+    environ = environment_of(user, inherited.environ)
+    require_program(command.cmd[0], environ)
+    trace.check()
+    rules = load_rules(observer.rules, inherited.environ)
+    output = Output(report.report_file, sys.stderr)
     leave_deleted_directory()
-    with Observer(forced) as observer:
-        observed = CommandRun(observer, inherited, asked)
-        if trace is not None:
-            observed.save(trace, rotate, force, _warn)
-        analysis = observed.run(cmd, whom, environ, linger)
+    with start_observer(forced) as probes:
+        observed = CommandRun(probes, inherited, rules, open_trace=trace.opener(say))
+        analysis = observed.run(command.cmd, user, environ, command.linger)
     try:
         output.write(analysis, format_)
     except BrokenPipeError:
@@ -129,8 +95,3 @@ def run(
         error.what += f"; CMD itself exited with {observed.exit_code}"
         raise
     sys.exit(observed.exit_code)
-
-
-def _warn(line: str) -> None:
-    with suppress(OSError):
-        click.echo(f"zombiebpf: {line}", err=True)

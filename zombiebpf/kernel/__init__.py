@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The only rooms that touch bcc or privileges."""
+"""The user-space half of the probes: compile, choose hooks, attach, read and decode records."""

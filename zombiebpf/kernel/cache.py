@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled probes are kept, so that only the first start on a machine takes clang's second.
+"""Cache compiled probes: clang takes a second, but only at the first start on a machine.
 
-What is kept is named by a hash of all that it was made from, and is loaded only if
-nobody else can have written it: the directory and the file are ours and no one
-else's to write to, and no link is followed. Whatever goes wrong here only means
-that they are compiled again.
+A file is named by a hash of everything that it was compiled from. It is loaded only if no
+other user can have written it: this user owns it and its directory, nobody else may write
+to them, and no link is followed. After any error the probes are compiled again.
 """
 
 from __future__ import annotations
@@ -18,31 +17,31 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable, Optional
 
-from zombiebpf.kernel import headers
-from zombiebpf.kernel.compiled import Compiled
+from zombiebpf.bpf import headers
+from zombiebpf.bpf.compiled import Compiled
+from zombiebpf.bpf.locate_bcc import find_bcc
 from zombiebpf.kernel.compiler import CFLAGS
-from zombiebpf.kernel.locate import find_bcc
 
-CACHE = "ZOMBIEBPF_CACHE"  # environment: another directory; empty: keep nothing
-_ROOTS = "/var/cache/zombiebpf"
-_MOST = 64  # files; each kernel, bcc and choice of hooks has its own, of some 100 KB
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # a FIFO keeps nobody waiting
+CACHE = "ZOMBIEBPF_CACHE"  # environment: another directory; empty: no cache
+_ROOT_DIRECTORY = "/var/cache/zombiebpf"
+_MAX_FILES = 64  # one of some 100 KB for each kernel, bcc and choice of hooks
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not block
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
-def place() -> Optional[str]:
-    """The directory; None: nothing is kept."""
+def directory_path() -> Optional[str]:
+    """Return the directory of the cache; None if there is no cache."""
     chosen = os.environ.get(CACHE)
     if chosen is not None:
         return chosen or None
     if os.geteuid() == 0:
-        return _ROOTS
+        return _ROOT_DIRECTORY
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return os.path.join(base, "zombiebpf") if os.path.isabs(base) else None
 
 
 def name_of(text: str) -> str:
-    """The file's name for these sources and this machine's compiler. ZombiebpfError: no bcc."""
+    """Return the file's name for this source and compiler. Raise ZombiebpfError without bcc."""
     package = find_bcc()
     whole = hashlib.sha256()
     for part in (text, *CFLAGS, headers.kconfig(), platform.machine(), str(package)):
@@ -54,7 +53,7 @@ def name_of(text: str) -> str:
 
 
 def find(name: str) -> Optional[Compiled]:
-    """None: not there, or not to be trusted."""
+    """Load compiled probes. Return None if they are not cached or not to be trusted."""
     try:
         with _directory() as directory:
             descriptor = os.open(name, _READ, dir_fd=directory)
@@ -67,8 +66,8 @@ def find(name: str) -> Optional[Compiled]:
 
 
 def keep(name: str, compiled: Compiled) -> None:
-    """Whole or not at all."""
-    directory = place()
+    """Store compiled probes, completely or not at all."""
+    directory = directory_path()
     if directory is None:
         return
     with suppress(OSError):
@@ -92,18 +91,18 @@ def _write(directory: int, name: str, data: bytes) -> None:
 
 
 def _prune(directory: int) -> None:
-    """The oldest go."""
+    """Remove the oldest files."""
     with os.scandir(directory) as entries:
         found = [entry for entry in entries if entry.name.endswith(".probes")]
     found.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_mtime_ns)
-    for entry in found[:-_MOST]:
+    for entry in found[:-_MAX_FILES]:
         os.unlink(entry.name, dir_fd=directory)
 
 
 @contextmanager
 def _directory() -> Iterator[int]:
-    """A descriptor of the directory. OSError: it is not there, or not to be trusted."""
-    path = place()
+    """Open the directory. Raise OSError if there is none or it is not to be trusted."""
+    path = directory_path()
     if path is None:
         raise FileNotFoundError
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

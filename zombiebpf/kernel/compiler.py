@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bcc compiles the probes, in a process of its own.
+"""Compile the probes with bcc, in a process of its own.
 
-So clang's memory, some 130 MiB, goes with that process, and what libbcc prints,
-its change of directories and its environment touch nobody else.
+Clang's memory, some 130 MiB, is freed when that process exits. What libbcc prints, its
+change of directories and its environment do not affect the observer.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,11 +21,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from zombiebpf.bpf import headers, syscall
+from zombiebpf.bpf.compiled import Compiled, Map, map_references, with_maps
+from zombiebpf.bpf.loaded import MapError
+from zombiebpf.bpf.locate_bcc import import_bcc
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import bpf, headers
-from zombiebpf.kernel.compiled import Compiled, Map, map_references, with_maps
 from zombiebpf.kernel.layout import Layout
-from zombiebpf.kernel.locate import import_bcc
 
 CFLAGS = ("-Wno-address-of-packed-member", "-Wno-unused")
 _SOURCE = "BCC_KERNEL_SOURCE"
@@ -34,18 +37,53 @@ _MAIN = (
 )
 
 
+# libbcc reports the errno of bpf(2) by the C library's text alone.
+_ERRNOS = {os.strerror(number): number for number in errno.errorcode}
+_REFUSED_MAP = re.compile(r"could not open bpf map: (.*), error: (.*)")
+_ERROR_LINE = re.compile(r"^(?:\S+:\d+:\d+: )?(?:fatal )?error: .*$", re.MULTILINE)
+
+
 class CompileError(Exception):
-    """`raised` is what bcc raised, `printed` what clang and libbcc wrote."""
+    """Source that does not compile, or a compiler that crashed."""
 
     def __init__(self, raised: str, printed: str) -> None:
+        """Keep the text of bcc's exception, and what clang and libbcc wrote."""
         super().__init__(raised)
         self.raised, self.printed = raised, printed
 
+    @property
+    def summary(self) -> str:
+        """Clang's first error, else the last line that was printed, else bcc's exception."""
+        wrong = _ERROR_LINE.search(self.printed)
+        lines = [wrong[0]] if wrong else self.printed.strip().splitlines()
+        return lines[-1].strip() if lines else self.raised
+
+
+class HeadersError(CompileError):
+    """Kernel headers that bcc did not find; it needs them if the kernel has no BTF."""
+
+
+def failure(raised: str, printed: str) -> Exception:
+    """Return MapError, HeadersError or CompileError for what bcc raised and printed.
+
+    bcc has neither types nor numbers for its errors; its texts are not translated.
+    """
+    refused = _REFUSED_MAP.search(printed)
+    if refused:
+        return MapError(refused[1], _ERRNOS.get(refused[2]), refused[2])
+    if "Unable to find kernel headers" in printed + raised:
+        return HeadersError(raised, printed)
+    return CompileError(raised, printed)
+
 
 def compile_probes(text: str, layout: Layout) -> Compiled:
-    """CompileError where bcc refuses; ZombiebpfError where it cannot be run at all."""
+    """Return the compiled probes.
+
+    Raise CompileError if bcc refuses the source, HeadersError (a CompileError) without kernel
+    headers, MapError if the kernel refuses a map, and ZombiebpfError if bcc cannot be run.
+    """
     with _kernel_source(layout) as environ:
-        # a session of its own: Ctrl-C is for the one who waits
+        # a session of its own: Ctrl-C is for this process, which kills the other
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", _MAIN],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -56,22 +94,22 @@ def compile_probes(text: str, layout: Layout) -> Compiled:
         finally:
             process.kill()
             process.wait()
-    said = printed.decode("utf-8", "replace")
+    output = printed.decode("utf-8", "replace")
     kind, _, rest = out.partition(b"\n")
     if kind == b"compiled":
         try:
             return Compiled.from_bytes(rest)
         except ValueError:
-            raise CompileError(f"the compiler was cut off ({process.returncode})", said) from None
-    told = rest.decode("utf-8", "replace")
+            raise CompileError(f"the compiler was cut off ({process.returncode})", output) from None
+    answer = rest.decode("utf-8", "replace")
     if kind == b"unusable":
-        raise ZombiebpfError(*json.loads(told))
-    raise CompileError(told or f"the compiler ended with {process.returncode}", said)
+        raise ZombiebpfError(*json.loads(answer))
+    raise failure(answer or f"the compiler ended with {process.returncode}", output)
 
 
 @contextmanager
 def _kernel_source(layout: Layout) -> Iterator[Mapping[str, str]]:
-    """The environment for bcc, which looks for kernel headers where it says."""
+    """Make the environment for bcc, which names the directory of kernel headers."""
     environ = dict(os.environ)
     with ExitStack() as stack:
         try:
@@ -88,20 +126,20 @@ def _kernel_source(layout: Layout) -> Iterator[Mapping[str, str]]:
 
 
 def main() -> None:
-    """In the process of its own: the text on standard input, the probes on standard output."""
+    """Compile standard input to standard output; the entry point of the compiling process."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     out = os.dup(1)
     os.dup2(2, 1)  # whatever prints
     try:
         answer = b"compiled\n" + _compile(sys.stdin.buffer.read().decode()).to_bytes()
     except ZombiebpfError as error:
-        answer = b"unusable\n" + json.dumps([error.what, error.cure]).encode()
+        answer = b"unusable\n" + json.dumps([error.what, error.fix]).encode()
     except Exception as error:  # bcc raises nothing more precise
         answer = b"refused\n" + str(error).encode()
     with open(out, "wb") as file:
         file.write(answer)
     sys.stdout.flush()
-    os._exit(0)  # nothing here is worth tidying up
+    os._exit(0)  # skip the destructors: they only free memory
 
 
 def _compile(text: str) -> Compiled:
@@ -117,7 +155,7 @@ def _compile(text: str) -> Compiled:
     for name, descriptor in _tables(lib, module.module):
         numbers[descriptor] = len(maps)
         maps[name.decode()] = Map(
-            bpf.map_shape(descriptor),
+            syscall.map_shape(descriptor),
             lib.bpf_table_key_desc(module.module, name).decode(),
             lib.bpf_table_leaf_desc(module.module, name).decode(),
         )
@@ -126,7 +164,7 @@ def _compile(text: str) -> Compiled:
 
 
 def _tables(lib: Any, module: int) -> Iterator[tuple[bytes, int]]:
-    """Names and descriptors: functions of libbcc that its Python does not declare."""
+    """Yield the names and descriptors of maps, by functions that bcc's Python does not declare."""
     for function, result in (
         (lib.bpf_num_tables, ctypes.c_size_t),
         (lib.bpf_table_name, ctypes.c_char_p),

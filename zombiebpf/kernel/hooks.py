@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which hook gives each fact on this kernel, chosen by asking the kernel, never by version.
+"""Choose a hook for each fact by what this kernel offers, never by its version.
 
-The hooks' meaning and cost are told in docs/architecture.md.
+docs/architecture.md describes the hooks and their cost.
 """
 
 from __future__ import annotations
@@ -10,80 +10,84 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
+from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.functions import FENTRY, KPROBE, Probe
+from zombiebpf.bpf.kallsyms import Range
 from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.kernel.btf import Btf
-from zombiebpf.kernel.functions import FENTRY, KPROBE, Probe
-from zombiebpf.kernel.symbols import Range
 from zombiebpf.kernel.variants import FACTS, TRACEPOINT, VARIANTS, Variant
 
 
 class Choice(NamedTuple):
-    """The hook a fact is taken from, and why this one."""
+    """The hook that a fact is taken from, and the reason for it."""
 
     variant: Variant
     why: str
-    way: str = ""  # how its functions are hooked
+    attach_kind: str = ""  # of its functions
 
     @property
     def hook(self) -> str:
-        """As reports show it."""
-        return self.variant.hook.format(way=self.way)
+        """The text for reports."""
+        return self.variant.hook.format(kind=self.attach_kind)
 
 
-def _nothing_can(way: str, function: str) -> Optional[str]:
+def _never(attach_kind: str, function: str) -> Optional[str]:
     return "not tried"
 
 
 class Preemption(NamedTuple):
-    """Where a task can be preempted while it runs a BPF program, which is not run for others on
-    that processor meanwhile (kernel/bpf/trampoline.c, kernel/trace/bpf_trace.c)."""
+    """The programs in which a task can be preempted.
+
+    Meanwhile the kernel skips the program for all other tasks on that CPU
+    (kernel/bpf/trampoline.c, kernel/trace/bpf_trace.c).
+    """
 
     fentry: bool = False
     tracepoints: bool = False
 
 
 class Kernel(NamedTuple):
-    """What the kernel answered."""
+    """What this kernel offers."""
 
     btf: Optional[Btf]
     reap_sites: Sequence[Range]  # empty: the addresses are hidden
     tracefs: Optional[Path]
-    # (way, function) -> why it cannot be hooked so, None: it can
-    refusal: Callable[[str, str], Optional[str]] = _nothing_can
+    # (attach kind, function) -> why it cannot be hooked so; None: it can
+    refusal: Callable[[str, str], Optional[str]] = _never
     preemption: Preemption = Preemption()
 
     def has_tracepoint(self, name: str) -> bool:
+        """Return whether there is such a tracepoint; True without BTF and tracefs."""
         if self.btf is not None:
             return self.btf.tracepoint_arguments(name) is not None
         if self.tracefs is not None:
             return any(self.tracefs.glob(f"events/*/{name}"))
-        return True  # nothing to ask: attaching it will tell
+        return True  # attaching to it will show
 
     def tracepoint_arguments(self, name: str) -> int:
-        """0 where there is nobody to ask."""
+        """Return how many arguments a tracepoint passes; 0 if unknown."""
         count = None if self.btf is None else self.btf.tracepoint_arguments(name)
         return count or 0
 
 
 def choose(kernel: Kernel, forced: Mapping[str, str]) -> dict[str, Choice]:
-    """A hook for each fact. `forced` is fact -> variant's name, or `tracepoint`, `fentry` or
-    `kprobe` for the best variant of that kind.
+    """Choose a hook for each fact.
 
-    UsageError for a fact or name that is not known, ZombiebpfError where a fact
-    has no hook on this kernel.
+    `forced` is fact -> variant's name, or `tracepoint`, `fentry` or `kprobe` for the best
+    variant of that kind. Raise UsageError for an unknown fact or name, and ZombiebpfError if
+    this kernel has no hook for a fact.
     """
-    names = {fact: _named(fact, given) for fact, given in forced.items()}
+    names = {fact: _variant_name(fact, given) for fact, given in forced.items()}
     for fact, name in names.items():
         _require_known(fact, name)
     return {fact: _best(kernel, fact, names.get(fact)) for fact in FACTS}
 
 
-def _named(fact: str, given: str) -> str:
-    """A kind of hook stands for the best variant of that kind."""
+def _variant_name(fact: str, given: str) -> str:
+    """Replace a kind of hook by the best variant of that kind."""
     for variant in VARIANTS:
         if variant.fact != fact:
             continue
-        if given in variant.ways and variant.functions:
+        if given in variant.attach_kinds and variant.functions:
             return f"{variant.name}:{given}"
         if given == TRACEPOINT and not variant.functions:
             return variant.name
@@ -94,23 +98,24 @@ def _require_known(fact: str, given: str) -> None:
     names = {variant.name: variant for variant in VARIANTS if variant.fact == fact}
     if not names:
         raise UsageError(f"no fact {fact!r}", f"facts are {', '.join(FACTS)}")
-    name, colon, way = given.partition(":")
+    name, colon, kind = given.partition(":")
     if name not in names:
         raise UsageError(f"no hook {given!r} for {fact}", f"hooks are {', '.join(sorted(names))}")
     variant = names[name]
-    if colon and not (variant.functions and way in variant.ways):
-        ways = [f"{name}:{way}" for way in variant.ways] if variant.functions else [name]
-        raise UsageError(f"no hook {given!r} for {fact}", f"it is {' or '.join(ways)}")
+    kinds = variant.attach_kinds if variant.functions else ()
+    if colon and kind not in kinds:
+        known = [f"{name}:{each}" for each in kinds] or [name]
+        raise UsageError(f"no hook {given!r} for {fact}", f"it is {' or '.join(known)}")
 
 
 def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
-    name, _, way = (given or "").partition(":")
+    name, _, kind = (given or "").partition(":")
     candidates = [each for each in VARIANTS if each.fact == fact and name in ("", each.name)]
     if kernel.preemption.tracepoints:
         candidates.sort(key=lambda each: not each.functions)
     obstacles: list[str] = []
     for variant in candidates:
-        found, obstacle = ask(kernel, variant, [way] if way else ())
+        found, obstacle = check_variant(kernel, variant, [kind] if kind else ())
         if not obstacle:
             preempted = found == KPROBE and kernel.preemption.fentry
             return Choice(variant, _why(bool(given), obstacles, preempted), found)
@@ -128,10 +133,11 @@ def _best(kernel: Kernel, fact: str, given: Optional[str]) -> Choice:
     )
 
 
-def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = ()) -> tuple[str, str]:
-    """How its functions can be hooked, if it has any; and what stands in the way, "" nothing.
+def check_variant(kernel: Kernel, variant: Variant, kinds: Sequence[str] = ()) -> tuple[str, str]:
+    """Return how the variant's functions can be hooked, and why it cannot be used, or "".
 
-    The first of `ways` that can be; () the variant's own, the best first.
+    The attach kind is the first possible one of `kinds`; (): of the variant's, best first.
+    It is "" for a variant without functions.
     """
     missing = [name for name in variant.tracepoints if not kernel.has_tracepoint(name)]
     if missing:
@@ -139,15 +145,15 @@ def ask(kernel: Kernel, variant: Variant, ways: Sequence[str] = ()) -> tuple[str
     if not variant.functions:
         return "", ""
     reasons = []
-    by_worth = sorted(variant.ways, key=lambda way: way == FENTRY and kernel.preemption.fentry)
-    for way in ways or by_worth:
+    preempted = FENTRY if kernel.preemption.fentry else ""
+    for kind in kinds or sorted(variant.attach_kinds, key=lambda each: each == preempted):
         for function in variant.functions:
-            refusal = kernel.refusal(way, function)
+            refusal = kernel.refusal(kind, function)
             if refusal is not None:
-                reasons.append(f"no {way} of {function}: {refusal}")
+                reasons.append(f"no {kind} of {function}: {refusal}")
                 break
         else:
-            return way, ""
+            return kind, ""
     return "", "; ".join(reasons)
 
 
@@ -162,9 +168,9 @@ def _why(forced: bool, obstacles: Sequence[str], preempted: bool) -> str:
 
 
 def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
-    """What the probes are compiled with to have just the chosen hooks."""
+    """Return the macros that compile just the chosen hooks into the probes."""
     names = {fact: choice.variant.name for fact, choice in choices.items()}
-    ways = _ways(choices)
+    kinds = _attach_kinds(choices)
     group_dead = kernel.tracepoint_arguments("sched_process_exit") >= 2
     flags = {
         "HOOK_WAKE_UP_NEW_TASK": names["fork"] == "wake_up_new_task",
@@ -180,11 +186,11 @@ def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
         "ZOMBIE_AT_PROC_EXIT_CONNECTOR": names["zombie"] == "proc_exit_connector",
         "REPARENT_AT_SCHED_SWITCH": names["reparent"] == "sched_switch",
         "REPARENT_AT_PROC_EXIT_CONNECTOR": names["reparent"] == "kill_orphaned_pgrp",
-        "HOOK_PROC_EXIT_CONNECTOR": "proc_exit_connector" in ways,
-        "HOOK_KILL_ORPHANED_PGRP": "kill_orphaned_pgrp" in ways,
+        "HOOK_PROC_EXIT_CONNECTOR": "proc_exit_connector" in kinds,
+        "HOOK_KILL_ORPHANED_PGRP": "kill_orphaned_pgrp" in kinds,
         "EXIT_HAS_GROUP_DEAD": group_dead,
         "SWITCH_HAS_STATE": kernel.tracepoint_arguments("sched_switch") >= 4,
-        **{f"FENTRY_{function}": way == FENTRY for function, way in ways.items()},
+        **{f"FENTRY_{function}": kind == FENTRY for function, kind in kinds.items()},
     }
     return {
         **{name: str(int(flag)) for name, flag in flags.items()},
@@ -194,7 +200,10 @@ def macros(kernel: Kernel, choices: Mapping[str, Choice]) -> dict[str, str]:
 
 
 def _call_site(ranges: Sequence[Range]) -> str:
-    """A return address is in (start, end]: a call may be a function's last instruction."""
+    """Return a C test of a call site.
+
+    A return address is in (start, end]: a call may be a function's last instruction.
+    """
     if not ranges:
         return "1"
     tests = [f"(site) - {each.start + 1:#x}ULL < {each.end - each.start:#x}ULL" for each in ranges]
@@ -202,27 +211,21 @@ def _call_site(ranges: Sequence[Range]) -> str:
 
 
 def programs(choices: Mapping[str, Choice]) -> list[str]:
-    """The tracepoints to attach to, in an order that never sees a fork without its end."""
+    """Return the tracepoints to attach to: fork last, so that no process lacks later events."""
     used = _tracepoints(choices)
-    used.add("sched_process_free")  # what other hooks miss, it still tells
+    used.add("sched_process_free")  # it reports, late, reaps that other hooks miss
     order = [
-        "sched_process_free",
-        "kmem_cache_free",
-        "sched_switch",
-        "signal_generate",
-        "sched_process_wait",
-        "sched_process_exit",
-        "sched_process_exec",
-        "sched_process_fork",
-    ]
+        "sched_process_free", "kmem_cache_free", "sched_switch", "signal_generate",
+        "sched_process_wait", "sched_process_exit", "sched_process_exec", "sched_process_fork",
+    ]  # fmt: skip
     return [name for name in order if name in used]
 
 
 def probes(kernel: Kernel, choices: Mapping[str, Choice]) -> list[Probe]:
-    """The functions to hook, in an order that never sees a fork without its end."""
+    """Return the functions to hook: fork last, so that no process lacks later events."""
     return [
-        Probe(name, way, (kernel.btf.function(name) or 0) if kernel.btf is not None else 0)
-        for name, way in reversed(_ways(choices).items())
+        Probe(name, kind, (kernel.btf.function(name) or 0) if kernel.btf is not None else 0)
+        for name, kind in reversed(_attach_kinds(choices).items())
     ]
 
 
@@ -230,10 +233,10 @@ def _tracepoints(choices: Mapping[str, Choice]) -> set[str]:
     return {name for choice in choices.values() for name in choice.variant.tracepoints}
 
 
-def _ways(choices: Mapping[str, Choice]) -> dict[str, str]:
-    """Function -> how it is hooked: once, whatever number of facts it serves."""
-    ways: dict[str, str] = {}
+def _attach_kinds(choices: Mapping[str, Choice]) -> dict[str, str]:
+    """Return function -> attach kind. A function is hooked once for all its facts."""
+    kinds: dict[str, str] = {}
     for choice in choices.values():
         for name in choice.variant.functions:
-            ways.setdefault(name, choice.way)
-    return ways
+            kinds.setdefault(name, choice.attach_kind)
+    return kinds

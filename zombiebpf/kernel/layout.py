@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel structs that the probes read, written as C from the running kernel's BTF.
+"""Write the kernel structs that the probes read as C, from the running kernel's BTF.
 
-Each struct has only the fields we name, each at the offset that this kernel
-gives it, so that probes say `task->tgid` and need no kernel headers. Where a
-kernel has no BTF the same probes compile against its real headers instead.
+Each struct has only the fields in these tables, each at the offset it has in this kernel. So
+the probes say `task->tgid` and need no kernel headers. For a kernel without BTF they are
+compiled against its headers.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import platform
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from zombiebpf.bpf.btf import Btf
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel.btf import Btf
 
-# struct -> field -> C type; a dotted field descends. The order is the order of the C text.
+# struct -> field -> C type, in the order of the C text; a dotted field descends into a member.
 STRUCTS: Mapping[str, Mapping[str, str]] = {
     "kernfs_node": {"id": "u64"},
     "cgroup_subsys_state": {"cgroup": "struct cgroup *"},
@@ -63,9 +63,9 @@ STRUCTS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-# The same for one machine alone: the registers at the top of a thread's kernel stack
-# (probes/syscall.h), which on x86_64 are an ABI, and what leads to the C library's own data
-# of a thread (probes/pthread.h).
+# Further fields, by machine: the registers at the top of a thread's kernel stack
+# (probes/syscall.h; on x86_64 they are an ABI), and the pointer to the C library's data of a
+# thread (probes/pthread.h).
 OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     "x86_64": {"task_struct": {"thread.fsbase": "u64"}},
     "aarch64": {
@@ -80,24 +80,18 @@ OF_MACHINE: Mapping[str, Mapping[str, Mapping[str, str]]] = {
     },
 }
 
-# One of each group must be there; the first found is taken and named by the macro.
+# macro -> struct, C type, names of a field that was renamed: it becomes the first that exists.
 ALTERNATIVES = {
     "STATE_FIELD": ("task_struct", "u32", ("__state", "state")),
 }
 
 TRACEPOINTS = (
-    "sched_process_fork",
-    "sched_process_exec",
-    "sched_process_exit",
-    "sched_process_wait",
-    "sched_process_free",
-    "sched_switch",
-    "signal_generate",
-    "kmem_cache_free",
+    "sched_process_fork", "sched_process_exec", "sched_process_exit", "sched_process_wait",
+    "sched_process_free", "sched_switch", "signal_generate", "kmem_cache_free",
     "cgroup_attach_task",
-)
+)  # fmt: skip
 
-# The structs that need their real size, beside those of which fields are read.
+# Structs that are padded to their real size.
 SIZES = ("upid", "pt_regs")
 
 _PRELUDE = """struct task_struct; struct sighand_struct; struct pid_namespace; struct files_struct;
@@ -118,11 +112,11 @@ _HEADERS = """#include <linux/sched.h>
 
 
 class Layout(NamedTuple):
-    """`c` precedes the probes; `macros` are defined before it."""
+    """The C text of the structs."""
 
-    c: str
-    macros: Mapping[str, str]
-    source: str  # where it comes from, for people
+    c: str  # to precede the probes
+    macros: Mapping[str, str]  # to define before it
+    source: str  # where it comes from: `BTF`, or `headers in DIRECTORY`
 
 
 def _structs() -> Mapping[str, Mapping[str, str]]:
@@ -131,12 +125,12 @@ def _structs() -> Mapping[str, Mapping[str, str]]:
 
 
 def btf_names() -> list[str]:
-    """All names that must be indexed to build the layout."""
+    """Return the names that the Btf for from_btf() must index."""
     return [*_structs(), *(f"btf_trace_{name}" for name in TRACEPOINTS)]
 
 
 def from_btf(btf: Btf) -> Layout:
-    """ZombiebpfError names the field that this kernel lacks."""
+    """Return the structs. Raise ZombiebpfError if this kernel lacks a field."""
     wanted = {struct: dict(fields) for struct, fields in _structs().items()}
     macros = {}
     for macro, (struct, c_type, names) in ALTERNATIVES.items():
@@ -145,14 +139,12 @@ def from_btf(btf: Btf) -> Layout:
             raise _lacks(struct, " or ".join(names))
         wanted[struct][found[0]] = c_type
         macros[macro] = found[0]
-    text = [_PRELUDE]
-    for struct, fields in wanted.items():
-        text.append(_struct(btf, struct, fields))
+    text = [_PRELUDE, *(_struct(btf, struct, fields) for struct, fields in wanted.items())]
     return Layout("\n".join(text), macros, "BTF")
 
 
 def from_headers(directory: str) -> Layout:
-    """For a kernel without BTF: the real structs, of `directory`'s headers."""
+    """Return the layout of a kernel without BTF: its own headers, in `directory`."""
     return Layout(_HEADERS, {"STATE_FIELD": "__state"}, f"headers in {directory}")
 
 

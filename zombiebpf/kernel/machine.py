@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this machine offers an observer: asked, not assumed."""
+"""Find out what this machine offers: privileges, BTF, headers, cgroups, preemption."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Optional
 
+from zombiebpf.bpf.btf import VMLINUX, Btf, BtfError
+from zombiebpf.bpf.functions import Trial
+from zombiebpf.bpf.headers import kernel_version
+from zombiebpf.bpf.kallsyms import find_functions, has_symbol
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel.btf import VMLINUX, Btf, BtfError
-from zombiebpf.kernel.functions import Trial
-from zombiebpf.kernel.headers import kernel_version
 from zombiebpf.kernel.hooks import Kernel, Preemption
 from zombiebpf.kernel.layout import OF_MACHINE, btf_names
-from zombiebpf.kernel.symbols import find_functions, has_symbol
 from zombiebpf.kernel.variants import FUNCTIONS, REAP_FUNCTIONS
 
 OLDEST_KERNEL = (5, 8)  # BPF ring buffer: commit 457f44363a88 ("bpf: Implement BPF ring buffer")
 
-# include/uapi/linux/capability.h; each set is enough
+# include/uapi/linux/capability.h; CAP_SYS_ADMIN, or the other two
 CAP_SYS_ADMIN, CAP_PERFMON, CAP_BPF = 21, 38, 39
 _PREEMPT = Path("/sys/kernel/debug/sched/preempt")
 _SRCU_FLAVOR = "srcu_struct", "srcu_reader_flavor"  # include/linux/srcutree.h
@@ -29,18 +29,20 @@ _INIT_PIDNS = 0xEFFFFFFC  # include/linux/proc_ns.h, PROC_PID_INIT_INO
 
 
 def capabilities() -> int:
-    """This process's effective capabilities, as a bit mask."""
+    """Return this process's effective capabilities as a bit mask."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^CapEff:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return int(found[1], 16) if found else 0
 
 
 def may_observe() -> bool:
+    """Return whether this process has the capabilities to load and attach the probes."""
     held = capabilities()
     return bool(held >> CAP_SYS_ADMIN & 1 or (held >> CAP_BPF & 1 and held >> CAP_PERFMON & 1))
 
 
 def require_privilege() -> None:
+    """Raise PrivilegeError without the capabilities to observe."""
     if not may_observe():
         raise PrivilegeError(
             "observing the kernel needs root", "run it with sudo, or in a privileged container"
@@ -48,7 +50,7 @@ def require_privilege() -> None:
 
 
 def require_kernel() -> None:
-    """ZombiebpfError: none that the probes are written for."""
+    """Raise ZombiebpfError on a kernel or machine that the probes do not support."""
     release, here = platform.release(), platform.machine()
     if here not in OF_MACHINE:
         raise ZombiebpfError(
@@ -59,7 +61,7 @@ def require_kernel() -> None:
 
 
 def require_no_lockdown() -> None:
-    """LOCKDOWN_BPF_READ_KERNEL, include/linux/security.h: the helpers are not there then."""
+    """Raise ZombiebpfError if BPF may not read kernel memory (LOCKDOWN_BPF_READ_KERNEL)."""
     if lockdown() == "confidentiality":
         raise ZombiebpfError(
             "this kernel is locked down, BPF may not read its memory",
@@ -68,13 +70,13 @@ def require_no_lockdown() -> None:
 
 
 def pid_namespace() -> int:
-    """Inode number of this process's PID namespace; 0 for the machine's first."""
+    """Return the inode number of this process's PID namespace; 0 for the initial one."""
     number = os.stat("/proc/self/ns/pid").st_ino
     return 0 if number == _INIT_PIDNS else number
 
 
 def lockdown() -> Optional[str]:
-    """none, integrity or confidentiality; None where the kernel has no lockdown."""
+    """Return `none`, `integrity` or `confidentiality`; None if the kernel has no lockdown."""
     try:
         text = Path("/sys/kernel/security/lockdown").read_text()
     except OSError:
@@ -84,20 +86,27 @@ def lockdown() -> Optional[str]:
 
 
 def tracefs() -> Optional[Path]:
-    """Where tracefs is mounted, if it is."""
+    """Return where tracefs is mounted; None if it is not."""
+    return _mount_point("tracefs")
+
+
+def _mount_point(kind: str) -> Optional[Path]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "tracefs":
+        _, where, its_kind, *_ = line.split()
+        if its_kind == kind:
             return Path(where)
     return None
 
 
 class BtfState(NamedTuple):
+    """This kernel's BTF, or the reason that there is none."""
+
     btf: Optional[Btf]
     problem: Optional[str]
 
 
 def read_btf() -> BtfState:
+    """Read this kernel's BTF, with the names that the probes need."""
     try:
         names = [*btf_names(), *FUNCTIONS, _SRCU_FLAVOR[0]]
         return BtfState(Btf.of_kernel(names), None)
@@ -108,7 +117,7 @@ def read_btf() -> BtfState:
 
 
 def header_directory() -> Optional[str]:
-    """The running kernel's headers, as bcc looks for them."""
+    """Return the directory of the running kernel's headers, where bcc looks; None without."""
     for name in ("build", "source"):
         place = Path(f"/lib/modules/{platform.release()}/{name}")
         if (place / "include" / "linux").is_dir():
@@ -117,15 +126,17 @@ def header_directory() -> Optional[str]:
 
 
 def ask_kernel(btf: Optional[Btf]) -> Kernel:
+    """Find out which hooks this kernel offers."""
     sites, trial = find_functions(REAP_FUNCTIONS), Trial(btf)
     return Kernel(btf, sites, tracefs(), trial.refusal, preemption(btf))
 
 
 def preemption(btf: Optional[Btf]) -> Preemption:
-    """Where BPF programs are preempted. Those of fentry are wherever kernel code is; those of
-    tracepoints since commit a46023d5616e ("tracing: Guard __DECLARE_TRACE() use of
-    __DO_TRACE_CALL() with SRCU-fast") has put a tracepoint_srcu of that kind in place of
-    preempt_disable().
+    """Return in which BPF programs tasks are preempted, on a kernel that preempts itself.
+
+    In those of fentry always; in those of tracepoints since commit a46023d5616e ("tracing:
+    Guard __DECLARE_TRACE() use of __DO_TRACE_CALL() with SRCU-fast") replaced
+    preempt_disable() by tracepoint_srcu.
     """
     if not preempts_kernel():
         return Preemption()
@@ -134,8 +145,10 @@ def preemption(btf: Optional[Btf]) -> Preemption:
 
 
 def preempts_kernel() -> bool:
-    """Whether tasks are preempted while they run kernel code (kernel/sched/debug.c,
-    sched_dynamic_show(); without that file it is as the kernel was built)."""
+    """Return whether tasks are preempted in kernel code.
+
+    kernel/sched/debug.c, sched_dynamic_show(); without that file, as the kernel was built.
+    """
     try:
         mode = re.search(r"\((\w+)\)", _PREEMPT.read_text())
     except OSError:
@@ -144,8 +157,8 @@ def preempts_kernel() -> bool:
 
 
 def own_cgroup() -> Optional[int]:
-    """Id of this process's cgroup in the unified hierarchy; None if it cannot be found out."""
-    root = _cgroup_root()
+    """Return the id of this process's cgroup in the unified hierarchy; None if unknown."""
+    root = _mount_point("cgroup2")
     for line in Path("/proc/self/cgroup").read_text().splitlines():
         number, _, path = line.split(":", 2)
         if number == "0" and root is not None:
@@ -154,34 +167,19 @@ def own_cgroup() -> Optional[int]:
     return None
 
 
-def _cgroup_root() -> Optional[Path]:
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, where, kind, *_ = line.split()
-        if kind == "cgroup2":
-            return Path(where)
-    return None
-
-
 class Cgroups:
-    """Ids of the unified hierarchy -> paths: a directory's inode number is its id."""
+    """The paths of cgroups by id in the unified hierarchy: the inode number of a directory."""
 
     def __init__(self) -> None:
-        self._root = _cgroup_root()
+        """Look for the hierarchy's mount point."""
+        self._root = _mount_point("cgroup2")
         self._paths: dict[int, Optional[str]] = {}
 
     def path(self, number: int) -> Optional[str]:
-        """`/user.slice/...`; None for an id that has no directory (any more)."""
-        known = self._paths.get(number, "")
-        if known != "":
-            return known
-        if self._root is None:
-            self._paths[number] = None
-            return None
-        for directory, _, _ in os.walk(self._root):
-            try:
-                inode = os.stat(directory).st_ino
-            except OSError:
-                continue
-            relative = "/" + os.path.relpath(directory, self._root)
-            self._paths[inode] = "/" if relative == "/." else relative
+        """Return the path, as `/user.slice/...`; None if the cgroup does not exist any more."""
+        if number not in self._paths and self._root is not None:
+            for directory, _, _ in os.walk(self._root):
+                with suppress(OSError):
+                    relative = "/" + os.path.relpath(directory, self._root)
+                    self._paths[os.stat(directory).st_ino] = "/" if relative == "/." else relative
         return self._paths.setdefault(number, None)

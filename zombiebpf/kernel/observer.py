@@ -6,97 +6,92 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from types import TracebackType
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Optional
 
+from zombiebpf.bpf import functions as function_probes
+from zombiebpf.bpf.loaded import Probes
+from zombiebpf.bpf.ringbuffer import RingBuffer, VariableRingBuffer
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.events import ARGV_BYTES, Event
-from zombiebpf.kernel import functions, hooks, layout, machine, program, takeover
-from zombiebpf.kernel.activity import Doing, look_at
-from zombiebpf.kernel.loaded import Probes
-from zombiebpf.kernel.pythons import Newcomers, Pythons
-from zombiebpf.kernel.remote import stack_of_main_thread
-from zombiebpf.kernel.ring import Ring, TextRing
-from zombiebpf.kernel.variants import TELLING
+from zombiebpf.kernel import attach_scan, hooks, layout, machine, program
+from zombiebpf.kernel.interpreters import InterpreterDiscovery, InterpreterRegistry
+from zombiebpf.kernel.thread_activity import ThreadActivity, look_at
+from zombiebpf.kernel.variants import TASK_CONTEXT_PROGRAMS
+from zombiebpf.kernel.wire import LOST_CAUSES, NOT_RUN, RECORD_BYTES, decode
+from zombiebpf.model.events import ARGV_BYTES, TEXT_BYTES, Event
+from zombiebpf.model.stack import Stack
 from zombiebpf.python.interpreter import Interpreter, find_interpreter
 from zombiebpf.python.programs import image_of_program, known_pythons
 from zombiebpf.python.qualname import Qualnames
+from zombiebpf.python.remote_stack import stack_of_main_thread
 from zombiebpf.python.stacks import RecordError, Stacks
-from zombiebpf.stack import Stack
-from zombiebpf.wire import LOST_CAUSES, NOT_RUN, RECORD_BYTES, TEXT_BYTES, decode
 
-# bcc counts in pages of the machine, which on arm64 may have 16 or 64 KiB
+# in pages of the machine, which on arm64 may have 16 or 64 KiB
 PY_RING_PAGES = (8 << 20) // mmap.PAGESIZE  # some thousand functions, each sent once
 RING_PAGES = (16 << 20) // mmap.PAGESIZE  # 170,000 records, some 3 s of the fastest fork storm
 MAX_LIVES = 65536  # processes followed at one time
-# Without KASAN; arm64's is a page where that is greater. The self-check finds a wrong one out.
+# Without KASAN; on arm64 at least a page. The self-check detects a wrong size.
 _THREAD_SIZE = max(16384, mmap.PAGESIZE)
 _HEADER_BYTES = 8
 
 
 class Observer:
-    """A context manager: entered, the probes are attached and have proved themselves.
+    """Attached probes: their records out of the kernel, their losses counted.
 
-    It follows what is forked within `following_forks()`, with all descendants; with
-    `selecting` what take_over() is told to, too. `forced` is fact -> hook's name.
-    `waits` asks for a Wait event of each wait; reaps tell of theirs in any case.
+    attach() compiles, loads and attaches them. zombiebpf.observe.selfcheck.start_observer()
+    also checks what they report, and is what a session uses. close() detaches; nothing
+    stays in the kernel.
+
+    An observer follows what is forked within `following_forks()`, with all descendants,
+    and what `attach_to()` selects.
     """
 
     def __init__(
-        self,
+        self, probes: Probes, functions: Sequence[int], choices: Mapping[str, hooks.Choice]
+    ) -> None:
+        """Read from probes that are attached; `functions` are the descriptors of function probes.
+
+        All of them are closed by close(). OSError if a ring buffer cannot be mapped.
+        """
+        self._probes = probes
+        self.choices = choices
+        self._ring = RingBuffer(probes["events"].map_fd, RING_PAGES, RECORD_BYTES)
+        self._texts = VariableRingBuffer(probes["pyrecords"].map_fd, PY_RING_PAGES)
+        self.interpreters = InterpreterRegistry(probes)
+        self.stacks = Stacks(qualified=Qualnames(self.interpreters.read_source).of)
+        self._discovery = InterpreterDiscovery(self.interpreters, image_of_program)
+        self._closing = ExitStack()
+        self._closing.callback(probes.close)
+        self._closing.callback(function_probes.close, functions)
+        for each in (self.interpreters, self._texts, self._ring):
+            self._closing.callback(each.close)
+
+    @classmethod
+    def attach(
+        cls,
         forced: Optional[Mapping[str, str]] = None,
         waits: bool = False,
         selecting: bool = False,
-    ) -> None:
-        self._selecting = selecting
-        self._waits = waits
-        self._forced = forced or {}
-        self._loaded: Optional[Probes] = None
-        self._functions: list[int] = []
-        self._ring: Optional[Ring] = None
-        self._texts: Optional[TextRing] = None
-        self._pythons: Optional[Pythons] = None  # while its uprobes are there
-        self.stacks = Stacks()
-        self.choices: Mapping[str, hooks.Choice] = {}
-        self.wait_call_seen = False  # whether reaps tell the system call
+    ) -> Observer:
+        """Compile, load and attach the probes.
 
-    def __enter__(self) -> Observer:
-        from zombiebpf.kernel.selfcheck import prove
-
-        try:
-            self.attach()
-            self.wait_call_seen = prove(self)
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self.close()
-
-    def attach(self) -> None:
-        """Compile, load and attach, without the proof.
-
-        PrivilegeError, or ZombiebpfError with the cure.
+        `forced` maps a fact to the hook it is to be taken from (see `zombiebpf doctor`).
+        `waits` asks for a Wait event of each wait. `selecting` is needed for attach_to().
+        Raise PrivilegeError without the privilege to do so, UsageError for an unknown hook,
+        and ZombiebpfError with the fix if this kernel or machine lacks something.
         """
         machine.require_privilege()
         machine.require_kernel()
         machine.require_no_lockdown()
         state = machine.read_btf()
         kernel = machine.ask_kernel(state.btf)
-        self.choices = hooks.choose(kernel, self._forced)
+        choices = hooks.choose(kernel, forced or {})
         if state.btf is not None:
             structs = layout.from_btf(state.btf)
         else:
             structs = layout.from_headers(_headers_or_fail(state.problem))
         macros = {
-            **hooks.macros(kernel, self.choices),
+            **hooks.macros(kernel, choices),
             "RING_PAGES": str(RING_PAGES),
             "PY_RING_PAGES": str(PY_RING_PAGES),
             "MAX_LIVES": str(MAX_LIVES),
@@ -104,47 +99,52 @@ class Observer:
             "MAX_ARGV_CHUNKS": str(ARGV_BYTES // TEXT_BYTES),
             "THREAD_SIZE_BYTES": str(_THREAD_SIZE),
             "OBSERVER_PIDNS": str(machine.pid_namespace()),
-            "SEND_WAITS": str(int(self._waits)),
-            "SELECTING": str(int(self._selecting)),
+            "SEND_WAITS": str(int(waits)),
+            "SELECTING": str(int(selecting)),
         }
-        self._loaded = program.load(
-            program.source(structs, macros),
-            structs,
-            hooks.programs(self.choices),
-            takeover.programs(kernel, self.choices) if self._selecting else (),
-        )
-        self._functions = program.attach_functions(self._probes, hooks.probes(kernel, self.choices))
-        self._ring = Ring(self._probes["events"].map_fd, RING_PAGES, RECORD_BYTES)
-        self._texts = TextRing(self._probes["pyrecords"].map_fd, PY_RING_PAGES)
-        self._pythons = self.pythons = Pythons(self._probes)
-        self.stacks = Stacks(qualified=Qualnames(self.pythons.read_source).of)
-        self._newcomers = Newcomers(self.pythons, image_of_program)
+        with ExitStack() as undo:
+            probes = program.load(
+                program.source(structs, macros),
+                structs,
+                hooks.programs(choices),
+                attach_scan.programs(kernel, choices) if selecting else (),
+            )
+            undo.callback(probes.close)
+            opened = program.attach_functions(probes, hooks.probes(kernel, choices))
+            undo.callback(function_probes.close, opened)
+            observer = cls(probes, opened, choices)
+            undo.pop_all()
+        return observer
 
-    @property
-    def _probes(self) -> Probes:
-        assert self._loaded is not None
-        return self._loaded
+    def __enter__(self) -> Observer:
+        """Return the observer."""
+        return self
 
-    def take_over(self, selection: takeover.Selection) -> None:
-        """Follow what exists and is selected; Existing events tell of it. Needs `selecting`.
+    def __exit__(self, *_: object) -> None:
+        """Detach."""
+        self.close()
 
-        ZombiebpfError where the machine's list of processes could not be walked.
+    def attach_to(self, selection: attach_scan.Selection) -> None:
+        """Follow the running processes that are selected; Snapshot events report them.
+
+        Raise ZombiebpfError if the kernel's list of processes could not be walked.
         """
-        takeover.take_over(self._probes, selection)
+        attach_scan.scan(self._probes, selection)
 
-    def expect_pythons(self, path: Sequence[str], program: Optional[str] = None) -> None:
-        """Know the interpreters of this machine, and `program`'s, before they start.
+    def expect_interpreters(self, path: Sequence[str], program: Optional[str] = None) -> None:
+        """Register the interpreters of this machine, and that of `program`, before they start.
 
-        `path` are the directories of PATH. Others are known a moment after their first start.
+        `path` are the directories of PATH. Other interpreters are discovered some 20 ms
+        after their first start.
         """
         found = image_of_program(program, path) if program is not None else None
         if found is not None:
-            self.pythons.expect([found])
-        self.pythons.expect(known_pythons(path))
+            self.interpreters.expect([found])
+        self.interpreters.expect(known_pythons(path))
 
     @contextmanager
     def following_forks(self) -> Iterator[None]:
-        """What this process forks inside is followed, and all that descends from it."""
+        """Follow what this process forks inside the context, and all descendants."""
         seeds = self._probes["seeds"]
         seeds[seeds.Key(0)] = seeds.Leaf(os.getpid())
         try:
@@ -153,73 +153,61 @@ class Observer:
             seeds[seeds.Key(0)] = seeds.Leaf(0)
 
     def read(self) -> list[Event]:
-        """What has happened since the last read: at most one batch, [] when there is nothing."""
-        assert self._ring is not None
+        """Return one batch of the events since the last read; [] if there are none."""
         events = decode(self._ring.read(), self._ring.stride, _HEADER_BYTES)
         if events:
             self._read_texts()
-        self._newcomers.look(events)
+        self._discovery.look(events)
         return events
 
     def _read_texts(self) -> None:
-        """What an event or a note speaks of was sent before it: look there after it."""
-        assert self._texts is not None
+        """Read functions and stacks; call it after the events, which the probes send later."""
         for record in self._texts.read_all():
-            # it was read from a program's memory, which may hold anything: `stacks` tells of it
+            # records contain a program's memory, which may hold anything; the stack says so
             with suppress(RecordError):
                 self.stacks.feed(record)
 
-    def look_at(self, pid: int, tid: int) -> Optional[Doing]:
-        """What a thread does just now; None if it is gone."""
+    def activity_of(self, pid: int, tid: int) -> Optional[ThreadActivity]:
+        """Return what a thread is doing now; None if it is gone."""
         doing = look_at(self._probes, pid, tid, kernel_tids=machine.pid_namespace() == 0)
         if doing is not None and doing.stack_id:
             self._read_texts()
         return doing
 
     def stack_of_sleeper(self, pid: int) -> Optional[Stack]:
-        """A main thread's that sleeps since before its process was followed; None: not Python,
-        or it cannot be read."""
+        """Return the stack of a main thread that went to sleep before its process was followed.
+
+        None if it is not Python, or cannot be read.
+        """
         found = find_interpreter(pid)
         if not isinstance(found, Interpreter) or found.image.offsets is None:
             return None
         return stack_of_main_thread(pid, found)
 
     def lost(self) -> dict[str, int]:
-        """Cause -> records that the kernel could not hand over."""
+        """Return the number of records that were lost, by cause (all causes, also those with 0)."""
         table = self._probes["lost"]
         lost = {cause: int(sum(table[table.Key(at)])) for at, cause in enumerate(LOST_CAUSES)}
-        lost[NOT_RUN] = self._probes.runs_left_out(TELLING)
+        lost[NOT_RUN] = self._probes.missed_runs(TASK_CONTEXT_PROGRAMS)
         return lost
 
-    def choices_names(self) -> dict[str, str]:
-        """Fact -> the chosen variant's name, as --hook takes it."""
+    def hook_names(self) -> dict[str, str]:
+        """Return fact -> name of the chosen hook, as --hook takes it."""
         return {fact: choice.variant.name for fact, choice in self.choices.items()}
 
     @property
     def hooks(self) -> dict[str, str]:
-        """Fact -> the hook it is taken from, for reports."""
+        """Fact -> the hook it is taken from, as reports show it."""
         return {fact: choice.hook for fact, choice in self.choices.items()}
 
     @property
     def precision(self) -> dict[str, str]:
+        """Fact -> how exact its time is."""
         return {fact: choice.variant.precision for fact, choice in self.choices.items()}
 
     def close(self) -> None:
-        """Detach; nothing of it stays in the kernel."""
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
-        if self._texts is not None:
-            self._texts.close()
-            self._texts = None
-        if self._pythons is not None:
-            self._pythons.close()
-            self._pythons = None
-        functions.close(self._functions)
-        self._functions = []
-        if self._loaded is not None:
-            self._loaded.close()
-            self._loaded = None
+        """Detach; nothing stays in the kernel. Closing twice does no harm."""
+        self._closing.close()
 
 
 def _headers_or_fail(problem: Optional[str]) -> str:
@@ -227,6 +215,6 @@ def _headers_or_fail(problem: Optional[str]) -> str:
     if directory is None:
         raise ZombiebpfError(
             f"the kernel's layout cannot be read: {problem}, and its headers are not installed",
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF, or install linux-headers-$(uname -r)",
+            program.NO_HEADERS,
         )
     return directory

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The probes: put together, compiled, loaded, attached. Each failure is one line."""
+"""Assemble, compile, load and attach the probes. Each failure is an error of one line."""
 
 from __future__ import annotations
 
@@ -7,38 +7,24 @@ import errno
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Optional
 
+from zombiebpf.bpf import functions, syscall
+from zombiebpf.bpf.compiled import Compiled
+from zombiebpf.bpf.loaded import MapError, Probes
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import bpf, cache, functions
-from zombiebpf.kernel.compiled import Compiled
-from zombiebpf.kernel.compiler import CompileError, compile_probes
+from zombiebpf.kernel import cache
+from zombiebpf.kernel.compiler import CompileError, HeadersError, compile_probes
 from zombiebpf.kernel.layout import Layout
-from zombiebpf.kernel.loaded import MapError, Probes
+from zombiebpf.kernel.variants import STACK_FUNCTIONS
 
-# One translation unit: bcc rewrites map calls in the main file only.
+# One translation unit: bcc rewrites map calls only in the main file.
 SOURCES = (
-    "wire.h",
-    "pywire.h",
-    "state.h",
-    "pthread.h",
-    "python.h",
-    "syscall.h",
-    "block.h",
-    "reparent.h",
-    "takeover.h",
-    "takeover.bpf.c",
-    "fork.bpf.c",
-    "exec.bpf.c",
-    "exit.bpf.c",
-    "reap.bpf.c",
-    "zombie.bpf.c",
-    "wait.bpf.c",
-    "python_stack.bpf.c",
-    "python_send.bpf.c",
-    "python_start.bpf.c",
-)
-# The walk of a Python stack: programs that the probes call, in the order of their numbers.
+    "wire.h", "pywire.h", "state.h", "pthread.h", "python.h", "syscall.h", "block.h",
+    "reparent.h", "attach_scan.h", "attach_scan.bpf.c", "fork.bpf.c", "exec.bpf.c",
+    "exit.bpf.c", "reap.bpf.c", "zombie.bpf.c", "wait.bpf.c", "python_stack.bpf.c",
+    "python_send.bpf.c", "python_start.bpf.c",
+)  # fmt: skip
+# Programs that the probes call to walk a Python stack, by their index in the map `stages`.
 STAGES = ("stage_find", "stage_walk", "stage_send")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -48,6 +34,7 @@ _REFUSED = (
 )
 _UNKNOWN = "this kernel or this bcc is none that zombiebpf knows: report it with `zombiebpf doctor`"
 _NO_MEMORY = "raise the memory limit of this cgroup or machine"
+NO_HEADERS = "boot a kernel with CONFIG_DEBUG_INFO_BTF, or install linux-headers-$(uname -r)"
 
 # Lines of the verifier's log that do not say what is wrong: instructions, states, counts.
 _NO_VERDICT = re.compile(
@@ -56,7 +43,7 @@ _NO_VERDICT = re.compile(
 
 
 def probes_directory() -> Path:
-    """Where the probes' sources lie: in a wheel inside the package, in a checkout beside it."""
+    """Return the directory of the probes' sources: in the package (a wheel), or beside it."""
     for place in (_PACKAGE / "probes", _PACKAGE.parent / "probes"):
         if (place / "wire.h").is_file():
             return place
@@ -64,7 +51,7 @@ def probes_directory() -> Path:
 
 
 def source(layout: Layout, macros: Mapping[str, str]) -> str:
-    """The whole C text; #line makes the compiler cite our files."""
+    """Return the whole C text; its #line directives make the compiler cite the source files."""
     defined = {**layout.macros, **macros}
     parts = [f"#define {name} {value}\n" for name, value in defined.items()]
     parts.append(f'#line 1 "layout.h"\n{layout.c}\n')
@@ -75,21 +62,17 @@ def source(layout: Layout, macros: Mapping[str, str]) -> str:
 
 
 def load(
-    text: str,
-    layout: Layout,
-    tracepoints: Sequence[str],
-    before: Sequence[tuple[str, str]] = (),
+    text: str, layout: Layout, tracepoints: Sequence[str], before: Sequence[tuple[str, str]] = ()
 ) -> Probes:
-    """Compile, load and attach. ZombiebpfError says what failed and the cure.
+    """Compile, load and attach the program on_NAME of each tracepoint.
 
-    `before` are further programs (function, tracepoint), run before those of `tracepoints`.
+    `before` are further programs (function, tracepoint) that run before them. Raise
+    PrivilegeError or ZombiebpfError with the fix.
     """
-    compiled = _compiled(text, layout)
     try:
-        probes = Probes(compiled)
+        probes = Probes(_compiled(text, layout), kernel_name)
     except MapError as error:
-        what = f"the kernel refuses to create the BPF map {error.name}"
-        raise _refusal(what, error.strerror or str(error)) from None
+        raise _refusal(f"the kernel refuses to create the BPF map {error.name}", error) from None
     try:
         for name in tracepoints:
             _load(probes, f"on_{name}", name)
@@ -113,33 +96,42 @@ def _compiled(text: str, layout: Layout) -> Compiled:
     if found is None:
         try:
             found = compile_probes(text, layout)
+        except HeadersError:
+            raise ZombiebpfError(
+                "this kernel has no BTF and its headers are not installed", NO_HEADERS
+            ) from None
         except CompileError as error:
-            raise _compile_error(error.raised, error.printed) from None
+            raise ZombiebpfError(f"the probes do not compile: {error.summary}", _UNKNOWN) from None
         cache.keep(name, found)
     return found
 
 
+def kernel_name(program: str) -> str:
+    """Return the name of a program that `bpftool prog` shows, where it is cut to 15 bytes."""
+    return "zb_" + re.sub("^on_(sched_process_)?", "", program)
+
+
 def _load(probes: Probes, function: str, name: str) -> int:
-    """`name` is what the user is told."""
+    """Load a program; `name` is for error messages."""
     try:
-        return probes.load(function, bpf.RAW_TRACEPOINT)
-    except bpf.ProgramError as error:
-        raise _load_error(name, error.strerror or str(error), error.log) from None
+        return probes.load(function, syscall.RAW_TRACEPOINT)
+    except OSError as error:
+        raise _load_error(name, error) from None
 
 
 def attach_functions(probes: Probes, wanted: Sequence[functions.Probe]) -> list[int]:
-    """Hook functions of the kernel, beside what load() has attached; for functions.close()."""
+    """Attach programs to functions of the kernel; return descriptors for functions.close().
+
+    Raise PrivilegeError or ZombiebpfError with the fix.
+    """
     opened: list[int] = []
     try:
-        for descriptor in functions.attach(probes, wanted, STAGES):
+        for descriptor in functions.attach(probes, wanted, STAGES, STACK_FUNCTIONS):
             opened.append(descriptor)
-    except functions.HookError as told:
+    except BaseException as error:
         functions.close(opened)
-        error = told.error
-        log = error.log if isinstance(error, bpf.ProgramError) else ""
-        raise _load_error(told.function, error.strerror or str(error), log) from None
-    except BaseException:
-        functions.close(opened)
+        if isinstance(error, functions.HookError):
+            raise _load_error(error.function, error.error) from None
         raise
     return opened
 
@@ -151,53 +143,28 @@ def _load_stages(probes: Probes) -> None:
         try:
             stages[stages.Key(number)] = stages.Leaf(program)
         except OSError as error:
-            raise _load_error("Python's stacks", error.strerror or str(error), "") from None
+            raise _load_error("Python's stacks", error) from None
 
 
-def _first(pattern: str, text: str) -> Optional[str]:
-    found = re.search(pattern, text, re.MULTILINE)
-    return found[1].strip() if found else None
-
-
-def _compile_error(error: str, output: str) -> ZombiebpfError:
-    refused = re.search(r"could not open bpf map: (.*), error: (.*)", output)
-    if refused:
-        return _refusal(f"the kernel refuses to create the BPF map {refused[1]}", refused[2])
-    if "Unable to find kernel headers" in output + error:
+def _load_error(name: str, error: OSError) -> ZombiebpfError:
+    if isinstance(error, syscall.ProgramError) and error.log:  # EACCES is the verifier's then
+        verdicts = [line for line in error.log.splitlines() if not _NO_VERDICT.match(line)]
+        verdict = verdicts[-1].strip() if verdicts else functions.reason(error)
         return ZombiebpfError(
-            "this kernel has no BTF and its headers are not installed",
-            "boot a kernel with CONFIG_DEBUG_INFO_BTF, or install linux-headers-$(uname -r)",
+            f"the kernel's verifier refuses the probe of {name}: {verdict}", _UNKNOWN
         )
-    wrong = _first(r"^((?:\S+:\d+:\d+: )?(?:fatal )?error: .*)$", output) or _last_line(output)
-    return ZombiebpfError(f"the probes do not compile: {wrong or error}", _UNKNOWN)
-
-
-def _load_error(name: str, reason: str, log: str) -> ZombiebpfError:
-    if "processed " in log:  # it is the verifier who says EACCES or EINVAL, and why
-        verdicts = [line for line in log.splitlines() if not _NO_VERDICT.match(line)]
-        return ZombiebpfError(
-            f"the kernel's verifier refuses the probe of {name}: "
-            + (verdicts[-1].strip() if verdicts else reason),
-            _UNKNOWN,
-        )
-    return _refusal(f"the kernel refuses to load the probe of {name}", reason)
+    return _refusal(f"the kernel refuses to load the probe of {name}", error)
 
 
 def _attach_error(name: str, error: OSError) -> ZombiebpfError:
     if error.errno == errno.ENOENT:
         return ZombiebpfError(f"this kernel has no tracepoint {name}", _UNKNOWN)
-    what = f"the kernel refuses to attach the probe of {name}"
-    return _refusal(what, error.strerror or str(error))
+    return _refusal(f"the kernel refuses to attach the probe of {name}", error)
 
 
-def _refusal(what: str, reason: str) -> ZombiebpfError:
-    """bpf(2) has failed for a reason that is not in our programs."""
-    if "not permitted" in reason or "denied" in reason:
-        return PrivilegeError(f"{what}: {reason}", _REFUSED)
-    cure = _NO_MEMORY if "Cannot allocate memory" in reason else _UNKNOWN
-    return ZombiebpfError(f"{what}: {reason}", cure)
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1] if lines else ""
+def _refusal(what: str, error: OSError) -> ZombiebpfError:
+    """Return the error for a failed bpf(2) whose cause is not in the programs."""
+    what = f"{what}: {functions.reason(error)}"
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return PrivilegeError(what, _REFUSED)
+    return ZombiebpfError(what, _NO_MEMORY if error.errno == errno.ENOMEM else _UNKNOWN)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of CPython: where an interpreter keeps its stacks, and how to read them."""
+"""CPython's memory layout and files: find interpreters, read stacks, lines and names."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is where in an ELF file? Only its heads and what is asked for are read."""
+"""Read symbols, segments and sections of ELF files, without reading the whole file."""
 
 from __future__ import annotations
 
@@ -10,26 +10,17 @@ from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
 from elftools.elf.elffile import ELFFile
 
-# What pyelftools raises about a file that is no ELF file, or a damaged one.
+# What pyelftools raises for a damaged file.
 ERRORS = (
-    ELFError,
-    ConstructError,
-    ValueError,
-    KeyError,
-    IndexError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    MemoryError,
-    AssertionError,
-    UnicodeError,
-)
+    ELFError, ConstructError, ValueError, KeyError, IndexError, TypeError, AttributeError,
+    OverflowError, MemoryError, AssertionError,
+)  # fmt: skip
 
-MOST_RODATA = 64 << 20  # bytes; that of CPython has 2 to 5 MiB
+MAX_RODATA = 64 << 20  # bytes; CPython has 2 to 5 MiB
 
 
 class Load(NamedTuple):
-    """A PT_LOAD segment that has bytes in the file."""
+    """A PT_LOAD segment."""
 
     vaddr: int
     offset: int
@@ -38,14 +29,12 @@ class Load(NamedTuple):
 
 
 class Elf:
-    """One open ELF file, little-endian and of 64 bits.
-
-    ValueError: it is another file. Every method may raise one of ERRORS, or OSError.
-    """
+    """An open ELF file, little-endian and of 64 bits. Methods raise OSError or one of ERRORS."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        """Read the headers. Raise ValueError for another file, OSError or one of ERRORS."""
         if file.read(6) != b"\x7fELF\x02\x01":
-            raise ValueError("no little-endian ELF file of 64 bits")
+            raise ValueError("not a little-endian ELF file of 64 bits")
         self._file = file
         self._elf: Any = ELFFile(file)
         self.machine = str(self._elf["e_machine"])
@@ -55,20 +44,14 @@ class Elf:
             for each in self._elf.iter_segments()
             if each["p_type"] == "PT_LOAD"
         ]
-        self._symbols: Any = self._hash()
-
-    def _hash(self) -> Any:
-        for name in (".gnu.hash", ".hash", ".dynsym"):
-            section = self._elf.get_section_by_name(name)
-            if section is not None:
-                return section
-        return None
+        sections = map(self._elf.get_section_by_name, (".gnu.hash", ".hash", ".dynsym"))
+        self._symbols: Any = next((each for each in sections if each is not None), None)
 
     def symbol(self, name: str) -> Optional[int]:
-        """The virtual address of an exported (not an imported) symbol."""
+        """Return the virtual address of an exported symbol; None if there is none."""
         if self._symbols is None:
             return None
-        if hasattr(self._symbols, "get_symbol_by_name"):  # no hash: each symbol is looked at
+        if hasattr(self._symbols, "get_symbol_by_name"):  # .dynsym: a linear search
             found = (self._symbols.get_symbol_by_name(name) or [None])[0]
         else:
             found = self._symbols.get_symbol(name)
@@ -77,26 +60,27 @@ class Elf:
         return int(found["st_value"])
 
     def offset_of(self, vaddr: int) -> Optional[int]:
-        """Where in the file lies what is loaded at this address? None: nowhere."""
+        """Return the offset in the file of a virtual address; None if it is not in the file."""
         for load in self.loads:
             if load.vaddr <= vaddr < load.vaddr + load.size:
                 return vaddr - load.vaddr + load.offset
         return None
 
     def bytes_at(self, vaddr: int, size: int) -> bytes:
-        """The bytes loaded at an address: fewer than `size` at the file's end."""
+        """Return the bytes at a virtual address: fewer than `size` at the end of the file."""
         offset = self.offset_of(vaddr)
         return b"" if offset is None else os.pread(self._file.fileno(), size, offset)
 
     def rodata(self) -> bytes:
+        """Return the section .rodata, of which at most MAX_RODATA bytes; b"" if there is none."""
         section = self._elf.get_section_by_name(".rodata")
         if section is None:
             return b""
-        size = min(section["sh_size"], MOST_RODATA)
+        size = min(section["sh_size"], MAX_RODATA)
         return os.pread(self._file.fileno(), size, section["sh_offset"])
 
     def dynamic(self) -> dict[str, list[str]]:
-        """DT_NEEDED, DT_RUNPATH, DT_RPATH and DT_SONAME by these names."""
+        """Return DT_NEEDED, DT_RUNPATH, DT_RPATH and DT_SONAME as `needed`, `runpath`..."""
         found: dict[str, list[str]] = {}
         section = self._elf.get_section_by_name(".dynamic")
         if section is None:

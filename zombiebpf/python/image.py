@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does an ELF file tell of the Python interpreter in it?
+"""Describe the Python interpreter in an ELF file.
 
-The file is python3.N itself, where that is linked statically, or libpython3.N.so,
-or any program that carries an interpreter. `_PyRuntime` is in .dynsym of every one
-from CPython 3.7 on, stripped ones too: extension modules need the symbols.
+The file is python3.N if that is linked statically, libpython3.N.so, or any program that
+contains an interpreter. From CPython 3.7 on all have `_PyRuntime` in .dynsym, even if they
+are stripped: extension modules need the symbols.
 """
 
 from __future__ import annotations
@@ -23,17 +23,18 @@ from zombiebpf.python.offsets import (
     OffsetsError,
     Version,
     from_debug_offsets,
-    named,
     offsets_of,
     version_of_hex,
+    version_text,
 )
+from zombiebpf.python.source import open_nonblocking
 
 INIT_BYTES = 64  # of a function's code, after what may be a breakpoint
 BREAKPOINT_BYTES = 4  # arm64's; x86_64's is 1
 # Called once, before any Python code runs, by the python program as by Py_Initialize().
 INIT = "Py_InitializeFromConfig"  # 3.8 on
-INIT_3_7 = "_PyRuntimeState_Init"  # by _PyRuntime_Initialize(), which guards against a second
-# In builds with Py_REF_DEBUG (part of Py_DEBUG) or Py_TRACE_REFS only (Misc/stable_abi.toml).
+INIT_3_7 = "_PyRuntimeState_Init"  # by _PyRuntime_Initialize(), at most once
+# Only in builds with Py_REF_DEBUG (part of Py_DEBUG) or Py_TRACE_REFS (Misc/stable_abi.toml).
 DEBUG_SYMBOLS = ("_Py_NegativeRefcount", "_Py_RefTotal", "_Py_AddToAllObjects")
 PYPY_SYMBOLS = ("rpython_startup_code", "pypy_execute_source")
 
@@ -46,15 +47,15 @@ _CACHED = 4096
 
 
 class Image(NamedTuple):
-    """An interpreter in a file. Addresses are virtual ones of the file."""
+    """An interpreter in a file. Addresses are virtual addresses of the file."""
 
     path: str
     version: Optional[Version]  # micro -1: unknown; None: unknown
-    runtime: int  # of _PyRuntime; 0: none
-    code_type: int  # of PyCode_Type; 0: none
-    str_type: int  # of PyUnicode_Type; 0: none
-    bytes_type: int  # of PyBytes_Type; 0: none
-    init: Optional[int]  # of a function called once at the start, before any Python code
+    runtime: int  # address of _PyRuntime; 0: none
+    code_type: int  # address of PyCode_Type; 0: none
+    str_type: int  # address of PyUnicode_Type; 0: none
+    bytes_type: int  # address of PyBytes_Type; 0: none
+    init: Optional[int]  # address of a function called once at the start, before Python code
     init_offset: Optional[int]  # of that function in the file, for a uprobe
     init_bytes: bytes  # INIT_BYTES of its code, after the first BREAKPOINT_BYTES
     offsets: Optional[Offsets]
@@ -62,16 +63,16 @@ class Image(NamedTuple):
     problem: Optional[str]  # why its stacks cannot be read; None: they can
 
     def bias(self, start: int, offset: int) -> int:
-        """What to add to an address: a mapping of the code begins at `start`, `offset`."""
+        """Return what to add to addresses if `offset` of the code is mapped at `start`."""
         return 0 if self.text_delta is None else start - offset - self.text_delta
 
     @property
     def name(self) -> str:
-        """`CPython 3.11.7`, `PyPy 3.9`, `CPython`."""
+        """Name for messages: `CPython 3.11.7`, `PyPy 3.9`, `CPython`."""
         kind = "PyPy" if self.problem == "PyPy" else "CPython"
         if self.version is None:
             return kind
-        return f"{kind} {named(self.version)}"
+        return f"{kind} {version_text(self.version)}"
 
 
 _Key = tuple[int, int, int, int]
@@ -79,14 +80,12 @@ _cache: OrderedDict[_Key, Optional[Image]] = OrderedDict()
 
 
 def read_image(path: str, name: Optional[str] = None) -> Optional[Image]:
-    """The interpreter in a file; None: there is none. `name` is the path to remember.
+    """Return the interpreter in a file; None if there is none. Raise OSError.
 
-    OSError: the file cannot be read. One file (by device, inode, time of change and
-    size) is looked at once.
+    `name` is the path in the result (default: `path`). Results are cached by device, inode,
+    time of change and size.
     """
-    # O_NONBLOCK: a FIFO of that name must not stop us. Of other than regular files
-    # nothing is read.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    with open(path, "rb", opener=open_nonblocking) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             return None
@@ -95,7 +94,7 @@ def read_image(path: str, name: Optional[str] = None) -> Optional[Image]:
             try:
                 _cache[key] = _image(elf.Elf(file), name or path)
             except elf.ERRORS:
-                _cache[key] = None  # no ELF file, or a damaged one: nothing could run it
+                _cache[key] = None  # not ELF, or damaged: the kernel cannot run it
             while len(_cache) > _CACHED:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
@@ -133,13 +132,13 @@ def _image(file: elf.Elf, path: str) -> Optional[Image]:
 
 
 def _without_runtime(file: elf.Elf, path: str) -> Optional[Image]:
-    """CPython before 3.7, PyPy, or no interpreter."""
+    """Describe CPython before 3.7 or PyPy; None: neither."""
     version, _ = _version_of_name(path)
     if any(file.symbol(each) is not None for each in PYPY_SYMBOLS):
         problem = "PyPy"
     elif file.symbol("PyInterpreterState_Head") is not None:
         version, _ = _version(file, path)
-        problem = f"CPython {named(version)}" if version else "a CPython before 3.7"
+        problem = f"CPython {version_text(version)}" if version else "a CPython before 3.7"
     else:
         return None
     return Image(path, version, 0, 0, 0, 0, None, None, b"", None, _text_delta(file), problem)
@@ -154,9 +153,9 @@ def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[
     if version is None:
         return "a CPython of unknown version"
     if offsets_of(version) is None:
-        return f"an unknown CPython {named(version)}"
+        return f"an unknown CPython {version_text(version)}"
     if level not in _RELEASES:
-        return f"a CPython {named(version)} before its release"
+        return f"a CPython {version_text(version)} before its release"
     if any(file.symbol(each) is not None for each in DEBUG_SYMBOLS):
         return "debug build"
     if file.symbol("PyCode_Type") is None:
@@ -171,7 +170,7 @@ def _offsets(file: elf.Elf, runtime: int, version: Version) -> Optional[Offsets]
 
 
 def _machine(file: elf.Elf) -> str:
-    """As platform.machine() has it."""
+    """Return the machine as platform.machine() does."""
     return file.machine[len("EM_") :].lower()
 
 
@@ -182,7 +181,7 @@ def _text_delta(file: elf.Elf) -> Optional[int]:
 
 
 def _version(file: elf.Elf, path: str) -> tuple[Optional[Version], int]:
-    """The version, and the release level (0xF: final)."""
+    """Return the version and the release level (0xF: final)."""
     symbol = file.symbol("Py_Version")
     if symbol is not None:
         raw = file.bytes_at(symbol, 4)
@@ -191,7 +190,7 @@ def _version(file: elf.Elf, path: str) -> tuple[Optional[Version], int]:
             return version_of_hex(hexversion), hexversion >> 4 & 0xF
     soname = file.dynamic().get("soname", [""])[0]
     guess, level = _version_of_name(soname or path)
-    # PY_VERSION ("3.8.18") is a string, or where the linker merged the two, a string's end.
+    # PY_VERSION ("3.8.18") is a string or, if the linker merged two, the end of one.
     what = rb"\d\.\d+" if guess is None else re.escape(b"%d.%d" % guess[:2])
     text = file.rodata()
     found = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which Python interpreter is in a process, and where?"""
+"""Find the Python interpreter in a process."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, Optional, Union
 
 from zombiebpf.python.image import Image, read_image
-from zombiebpf.python.programs import image_of_program, known_pythons
-
-__all__ = ["Interpreter", "Unsupported", "find_interpreter", "image_of_program", "known_pythons"]
 
 _DELETED = " (deleted)"
 _PYTHON = re.compile(r"(lib)?(python|pypy)[\d.]*[a-z]*(-c)?(\.so[\d.]*)?")
 
 
 class Interpreter(NamedTuple):
-    """An interpreter whose stacks can be read; the addresses are the process's."""
+    """An interpreter whose stacks can be read, with its addresses in the process."""
 
     image: Image
     runtime: int  # of _PyRuntime
@@ -33,7 +30,7 @@ class Unsupported(NamedTuple):
 
 
 class _Mapping(NamedTuple):
-    """A mapping of code from a file."""
+    """A mapping of an executable part of a file."""
 
     start: int
     end: int
@@ -48,10 +45,10 @@ class _Mapping(NamedTuple):
 
 
 def find_interpreter(pid: int, proc: str = "/proc") -> Union[Interpreter, Unsupported, None]:
-    """The CPython of a process; None: it is not Python, is gone, or may not be looked at.
+    """Return the interpreter of a process; None if it is not Python or cannot be read.
 
-    `proc` is a procfs of the PID namespace that `pid` is of. The files are those the
-    process has mapped, also if its mount namespace is another or they are deleted.
+    `proc` is a procfs of the PID namespace of `pid`. The mapped files are read even if they
+    are deleted or in another mount namespace.
     """
     directory = f"{proc}/{pid}"
     try:
@@ -59,7 +56,7 @@ def find_interpreter(pid: int, proc: str = "/proc") -> Union[Interpreter, Unsupp
             mappings = list(_mappings(file))
         program = os.readlink(f"{directory}/exe")
     except OSError:
-        return None  # gone, a kernel thread, or not ours to look at
+        return None  # exited, a kernel thread, or without permission
     unsupported = None
     for mapping in sorted(mappings, key=lambda each: _likely(each, program)):
         image = _image(directory, mapping, program)
@@ -77,7 +74,7 @@ def find_interpreter(pid: int, proc: str = "/proc") -> Union[Interpreter, Unsupp
 
 
 def _mappings(lines: Iterable[str]) -> Iterator[_Mapping]:
-    """The first mapping of each file that has code in it."""
+    """Yield the first executable mapping of each file."""
     seen = set()
     for line in lines:
         part = line.rstrip("\n").split(None, 5)
@@ -88,29 +85,29 @@ def _mappings(lines: Iterable[str]) -> Iterator[_Mapping]:
             continue
         seen.add(key)
         start, _, end = part[0].partition("-")
-        # The kernel writes a newline in a name as \012, and nothing else so.
+        # The kernel escapes newlines in names, and nothing else.
         path = part[5].replace("\\012", "\n")
         yield _Mapping(int(start, 16), int(end, 16), int(part[2], 16), int(part[4]), path)
 
 
 def _likely(mapping: _Mapping, program: str) -> int:
-    """Where to look first: nothing else of a Python process is looked at then."""
+    """Return a sort key, the smallest for the file that probably has the interpreter."""
     if _PYTHON.fullmatch(mapping.name):
         return 0
     return 1 if mapping.path == program else 2
 
 
 def _image(directory: str, mapping: _Mapping, program: str) -> Optional[Image]:
-    """What the mapped file tells; None: no interpreter, or it cannot be opened."""
+    """Return the interpreter in a mapped file; None if there is none or it cannot be read."""
     for path in (
-        # Exactly what is mapped, whatever its name means by now; CAP_SYS_ADMIN or
-        # CAP_CHECKPOINT_RESTORE in the first user namespace is needed.
+        # Exactly the mapped file, even if its name was reused; needs CAP_SYS_ADMIN or
+        # CAP_CHECKPOINT_RESTORE in the initial user namespace.
         f"{directory}/map_files/{mapping.start:x}-{mapping.end:x}",
         *([f"{directory}/exe"] if mapping.path == program else []),
         f"{directory}/root{mapping.path}",
     ):
         try:
-            # The device is not compared: on btrfs and overlayfs stat has another one.
+            # The device is not compared: stat(2) has another one on btrfs and overlayfs.
             if os.stat(path).st_ino == mapping.inode:
                 return read_image(path, mapping.path)
         except OSError:

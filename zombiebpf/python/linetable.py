@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""To which line does an instruction belong?
+"""Map bytecode instructions to source lines.
 
-Three formats: co_lnotab up to 3.9 (Objects/lnotab_notes.txt of that time), the
-co_linetable of PEP 626 in 3.10, the location table of PEP 657 from 3.11 on
-(Objects/locations.md, later InternalDocs/code_objects.md).
+Three formats: co_lnotab up to 3.9 (its Objects/lnotab_notes.txt), the co_linetable of PEP 626
+in 3.10, and the location table of PEP 657 from 3.11 on (Objects/locations.md, later
+InternalDocs/code_objects.md).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Optional
 
-_NO_LINE = -128  # the line delta of 3.10 that says so
+_NO_LINE = -128  # the line delta of 3.10 for an instruction without a line
 # The kinds of entries of a location table (enum _PyCodeLocationInfoKind).
-_ONE_LINE = 10  # 10, 11, 12: the kind tells the line delta
+_ONE_LINE = 10  # 10, 11, 12: line deltas 0, 1, 2
 _ONE_LINE_LAST = 12
 _NO_COLUMNS = 13
 _LONG = 14
@@ -25,10 +25,10 @@ _Span = tuple[int, int, Optional[int]]
 def line_of(
     minor: int, firstlineno: int, table: bytes, lasti: int, cut: bool = False
 ) -> Optional[int]:
-    """The line of the instruction at byte `lasti` of the bytecode of CPython 3.`minor`.
+    """Return the line of the instruction at byte `lasti`, in the format of CPython 3.`minor`.
 
-    None: it belongs to no line, or lies behind what a damaged table, or one whose end
-    was `cut` off, tells. A negative `lasti` is a function that has not begun yet.
+    None if it belongs to no line or is beyond a table that is damaged or `cut`. A negative
+    `lasti` is a function that has not begun.
     """
     if lasti < 0:
         return firstlineno
@@ -39,9 +39,9 @@ def line_of(
 
 
 def spans(minor: int, firstlineno: int, table: bytes, cut: bool = False) -> Iterator[_Span]:
-    """(start, end, line): bytes of the bytecode, one after another; line None: no line.
+    """Yield (start, end, line) of consecutive bytes of bytecode; line None: no line.
 
-    Up to 3.9 the last one has no end: a table tells only where lines begin.
+    Up to 3.9 the last one is unbounded: a table has only the starts of lines.
     """
     if minor >= 11:
         return _locations(firstlineno, table)
@@ -51,7 +51,7 @@ def spans(minor: int, firstlineno: int, table: bytes, cut: bool = False) -> Iter
 
 
 def _lnotab(line: int, table: bytes, cut: bool) -> Iterator[_Span]:
-    """As PyCode_Addr2Line() reads it."""
+    """Decode as PyCode_Addr2Line() does (Objects/codeobject.c)."""
     start = at = 0
     for step, delta in zip(table[::2], table[1::2]):
         at += step
@@ -64,7 +64,7 @@ def _lnotab(line: int, table: bytes, cut: bool) -> Iterator[_Span]:
 
 
 def _pep_626(line: int, table: bytes) -> Iterator[_Span]:
-    """As advance() in Objects/codeobject.c of 3.10 does."""
+    """Decode as advance() in Objects/codeobject.c of 3.10 does."""
     start = 0
     for step, delta in zip(table[::2], table[1::2]):
         end = start + step
@@ -78,21 +78,21 @@ def _pep_626(line: int, table: bytes) -> Iterator[_Span]:
 
 
 def _locations(line: int, table: bytes) -> Iterator[_Span]:
-    """As advance_with_locations() in Objects/codeobject.c does; columns are left out."""
+    """Decode as advance_with_locations() in Objects/codeobject.c does, without columns."""
     start = at = 0
     while at < len(table):
         head = table[at]
         if not head & 0x80:
-            return  # no entry begins so: a damaged table
+            return  # a damaged table: every entry begins with this bit
         kind = head >> 3 & 15
         delta = 0
         if _ONE_LINE <= kind <= _ONE_LINE_LAST:
             delta = kind - _ONE_LINE
         elif kind in (_NO_COLUMNS, _LONG):
-            told = _svarint(table, at + 1)
-            if told is None:
+            number = _svarint(table, at + 1)
+            if number is None:
                 return
-            delta = told
+            delta = number
         line += delta
         end = start + 2 * ((head & 7) + 1)  # code units of two bytes
         yield start, end, None if kind == _NO_LOCATION else line
@@ -103,7 +103,7 @@ def _locations(line: int, table: bytes) -> Iterator[_Span]:
 
 
 def _svarint(table: bytes, at: int) -> Optional[int]:
-    """Six bits a byte, the lowest first; bit 6: more follow; the number's bit 0: its sign."""
+    """Decode six bits a byte, the lowest first; bit 6: more follow; bit 0 of the sum: the sign."""
     value = shift = 0
     while at < len(table):
         byte = table[at]

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where do CPython's structures keep what a stack walk reads?
+"""Where CPython's structures have the fields that a stack walk reads.
 
-Machines of 64 bits, builds with the GIL and without Py_DEBUG or Py_TRACE_REFS. From
-3.13 on an interpreter tells by itself: `_PyRuntime` begins with `_Py_DebugOffsets`
-(Include/internal/pycore_runtime.h, later pycore_debug_offsets.h), whose initial
-value lies in the ELF file. What it does not tell, and all of 3.7 to 3.12, comes
-from the tables here: offsetof() of the interpreter's own headers.
+For 64-bit machines and builds with the GIL, without Py_DEBUG and Py_TRACE_REFS. From 3.13 on,
+`_PyRuntime` begins with `_Py_DebugOffsets` (Include/internal/pycore_runtime.h, later
+pycore_debug_offsets.h), whose initial value is in the ELF file. The other offsets, and all
+those of 3.7 to 3.12, are in tables here: offsetof() of the interpreter's own headers.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ Version = tuple[int, int, int]  # major, minor, micro; micro -1: unknown
 
 
 class OffsetsError(ValueError):
-    """An interpreter whose structures cannot be read; the text says why."""
+    """An interpreter whose structures cannot be read; the text is the reason."""
 
 
 class Offsets(NamedTuple):
-    """Bytes, each less than 65536, in the order in which BPF has them (u16s)."""
+    """Offsets in bytes, each less than 65536, in the order of the probes' struct (u16s)."""
 
     interpreters_head: int  # in _PyRuntime
     interp_next: int
@@ -33,8 +32,8 @@ class Offsets(NamedTuple):
     tstate_next: int
     thread_id: int  # pthread_self() of the thread
     tstate_frame: int
-    cframe_frame: int  # ABSENT: tstate_frame holds the frame, else a _PyCFrame that has it here
-    frame_code: int  # 3.14 on: a tagged reference, the low bits are to be cleared
+    cframe_frame: int  # in the _PyCFrame at tstate_frame; ABSENT: the frame is at tstate_frame
+    frame_code: int  # from 3.14 on a tagged reference: clear the low bits
     frame_previous: int
     frame_lasti: int
     frame_owner: int  # one byte; ABSENT before 3.11
@@ -48,13 +47,9 @@ class Offsets(NamedTuple):
     code_version: int  # co_version, u32; 0 where a code object has none; ABSENT before 3.12
     unicode_ascii: int  # sizeof(PyASCIIObject): where an ASCII string's text begins
     unicode_compact: int  # sizeof(PyCompactUnicodeObject): another string's
-    tss_key: int  # autoTSSkey._key in _PyRuntime; ABSENT where there is none, or it is not known
-    owner_skip: int  # a frame with this owner, or a greater one, is not Python's; ABSENT: none
+    tss_key: int  # autoTSSkey._key in _PyRuntime; ABSENT: none, or unknown
+    owner_skip: int  # frames with this owner or a greater one are not Python's; ABSENT: none
     minor: int
-
-    def pack(self) -> bytes:
-        """As BPF reads it: little-endian u16s in this order."""
-        return struct.pack(f"<{len(self)}H", *self)
 
 
 # Frames before 3.11 are objects (struct _frame), and lasti is an integer in them.
@@ -177,15 +172,15 @@ _TABLES: Mapping[int, Offsets] = {
 }
 
 
-# What lies before autoTSSkey in _PyRuntime (struct _gil_runtime_state) has two mutexes until
-# 3.11. pthread_mutex_t is 40 bytes on x86_64; elsewhere: glibc's __SIZEOF_PTHREAD_MUTEX_T.
+# Until 3.11, two mutexes precede autoTSSkey in _PyRuntime (struct _gil_runtime_state).
+# pthread_mutex_t is 40 bytes on x86_64; elsewhere: glibc's __SIZEOF_PTHREAD_MUTEX_T.
 _MUTEXES_UNTIL = 11
 _MUTEX_GROWTH = {"x86_64": 0, "aarch64": 8}
 MACHINES = tuple(_MUTEX_GROWTH)
 
 
 def offsets_of(version: Version, machine: str = "x86_64") -> Optional[Offsets]:
-    """From the tables; None for a version that they do not have. `machine` is of MACHINES."""
+    """Return the offsets in the tables, for one of MACHINES; None for an unknown version."""
     major, minor, micro = version
     found = _TABLES.get(minor) if major == 3 else None
     if found is None:
@@ -198,78 +193,58 @@ def offsets_of(version: Version, machine: str = "x86_64") -> Optional[Offsets]:
     return found._replace(tss_key=key)
 
 
-class _Positions(NamedTuple):
-    """Byte positions, within _Py_DebugOffsets, of the u64s that tell each offset."""
-
-    interpreters_head: int
-    interp_next: int
-    threads_head: int
-    tstate_next: int
-    tstate_frame: int
-    thread_id: int
-    frame_previous: int
-    frame_code: int
-    frame_lasti: int
-    frame_locals: int
-    frame_owner: int
-    code_filename: int
-    code_name: int
-    code_table: int
-    code_firstlineno: int
-    code_adaptive: int
-    unicode_ascii: int
-
-
-_POSITIONS: Mapping[int, _Positions] = {
-    13: _Positions(
-        40, 64, 72, 168, 184, 192, 232, 240, 248, 256, 264, 280, 296, 304, 312, 344, 560
-    ),
-    14: _Positions(
-        40, 64, 72, 192, 208, 216, 256, 264, 272, 280, 288, 320, 336, 344, 352, 384, 640
-    ),
-    15: _Positions(
-        40, 64, 72, 192, 208, 240, 320, 328, 336, 344, 352, 384, 400, 408, 416, 448, 736
-    ),
+# The byte positions of these offsets, u64s, in _Py_DebugOffsets: by minor version.
+_IN_DEBUG_OFFSETS = (
+    "interpreters_head", "interp_next", "threads_head", "tstate_next", "tstate_frame",
+    "thread_id", "frame_previous", "frame_code", "frame_lasti", "frame_locals", "frame_owner",
+    "code_filename", "code_name", "code_table", "code_firstlineno", "code_adaptive",
+    "unicode_ascii",
+)  # fmt: skip
+_POSITIONS: Mapping[int, tuple[int, ...]] = {
+    13: (40, 64, 72, 168, 184, 192, 232, 240, 248, 256, 264, 280, 296, 304, 312, 344, 560),
+    14: (40, 64, 72, 192, 208, 216, 256, 264, 272, 280, 288, 320, 336, 344, 352, 384, 640),
+    15: (40, 64, 72, 192, 208, 240, 320, 328, 336, 344, 352, 384, 400, 408, 416, 448, 736),
 }
 DEBUG_OFFSETS_SIZE = 24 + max(max(each) for each in _POSITIONS.values())
 
 
 def version_of_hex(hexversion: int) -> Version:
-    """PY_VERSION_HEX, as `Py_Version` has it too."""
+    """Return the version in PY_VERSION_HEX or `Py_Version`."""
     return hexversion >> 24 & 0xFF, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF
 
 
 def from_debug_offsets(raw: bytes, version: Version) -> Offsets:
-    """What _Py_DebugOffsets tells; `raw` is what lies at _PyRuntime, or in its ELF file.
+    """Return the offsets in the _Py_DebugOffsets `raw`, the bytes at _PyRuntime.
 
-    OffsetsError: no _Py_DebugOffsets, one of another version, a free-threaded build, a
-    version whose _Py_DebugOffsets is not known, or offsets that cannot be.
+    Raise OffsetsError if it is absent, of another or an unknown version, of a free-threaded
+    build, or has impossible offsets.
     """
     if len(raw) < DEBUG_OFFSETS_SIZE or raw[:8] != COOKIE:
         raise OffsetsError("no _Py_DebugOffsets at _PyRuntime")
     hexversion, free_threaded = struct.unpack_from("<QQ", raw, 8)
     its_version = version_of_hex(hexversion)
     if its_version[:2] != version[:2] or (version[2] >= 0 and its_version != version):
-        raise OffsetsError(f"its _Py_DebugOffsets are of {named(its_version)}")
+        raise OffsetsError(f"its _Py_DebugOffsets are of {version_text(its_version)}")
     if free_threaded:
         raise OffsetsError("free-threaded")
     table = offsets_of(its_version)
     positions = _POSITIONS.get(its_version[1])
     if table is None or positions is None or its_version[0] != 3:
-        raise OffsetsError(f"an unknown CPython {named(its_version)}")
-    told = {
-        name: struct.unpack_from("<Q", raw, at)[0]
-        for name, at in zip(_Positions._fields, positions)
+        raise OffsetsError(f"an unknown CPython {version_text(its_version)}")
+    found_offsets = {
+        name: struct.unpack_from("<Q", raw, at)[0] for name, at in zip(_IN_DEBUG_OFFSETS, positions)
     }
-    if not all(value < ABSENT for value in told.values()):
+    if not all(value < ABSENT for value in found_offsets.values()):
         raise OffsetsError("its _Py_DebugOffsets cannot be")
-    # sizeof(PyCompactUnicodeObject) is not told: utf8_length and utf8 follow the ASCII head.
-    found = table._replace(**told, unicode_compact=told["unicode_ascii"] + 16)
+    # sizeof(PyCompactUnicodeObject) is not there: utf8_length and utf8 follow the ASCII head.
+    compact = found_offsets["unicode_ascii"] + 16
+    found = table._replace(**found_offsets, unicode_compact=compact)
     if found.interpreters_head != table.interpreters_head:
-        found = found._replace(tss_key=ABSENT)  # _PyRuntime is not the one of the table
+        found = found._replace(tss_key=ABSENT)  # another _PyRuntime than the table's
     return found
 
 
-def named(version: Version) -> str:
+def version_text(version: Version) -> str:
+    """Return `3.11.7`, or `3.11` if the micro version is unknown."""
     major, minor, micro = version
     return f"{major}.{minor}" if micro < 0 else f"{major}.{minor}.{micro}"

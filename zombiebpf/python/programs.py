@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which interpreters are likely to be started on this machine, and by which programs?
+"""Find the interpreters that are likely to be started, for probes that must be placed before.
 
-For probes that must be in place before the interpreter starts. Files are read,
-nothing is executed.
+Files are read, nothing is executed.
 """
 
 from __future__ import annotations
@@ -13,51 +12,48 @@ import platform
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Optional
 
 from zombiebpf.python import elf
 from zombiebpf.python.image import Image, read_image
+from zombiebpf.python.source import open_nonblocking
 
 _NAMES = re.compile(r"(python|pypy)(3(\.\d+)?[a-z]*)?")
 _USUAL = ("/usr/bin", "/usr/local/bin", "/opt/*/bin", "/opt/python/*/bin")
 _LIBRARIES = (
-    f"/lib/{platform.machine()}-linux-gnu",
-    f"/usr/lib/{platform.machine()}-linux-gnu",
-    "/lib64",
-    "/usr/lib64",
-    "/lib",
-    "/usr/lib",
-    "/usr/local/lib",
-    "/usr/local/lib64",
-)
+    f"/lib/{platform.machine()}-linux-gnu", f"/usr/lib/{platform.machine()}-linux-gnu",
+    "/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib", "/usr/local/lib64",
+)  # fmt: skip
 _LD_SO_CONF = "/etc/ld.so.conf"
-_SHEBANG_BYTES = 256  # BINPRM_BUF_SIZE: the kernel looks at no more
-_SHEBANGS = 4  # of scripts that are the interpreter of another, as in the kernel
+_SHEBANG_BYTES = 256  # BINPRM_BUF_SIZE, what the kernel reads
+_MAX_SHEBANGS = 4  # scripts that interpret scripts, as in the kernel
 
 
 def known_pythons(environ_path: Sequence[str]) -> Iterator[Image]:
-    """Images of the interpreters found by name, each file once.
+    """Yield the interpreters found by name, each file once.
 
-    `environ_path` are the directories of PATH. Looked at as well: the usual
-    directories, the chosen version of a pyenv whose shims are on PATH, and every
-    libpython in the libraries' directories, which another program may load.
+    They are searched in `environ_path` (the directories of PATH), the usual directories, and
+    the chosen version of a pyenv whose shims are in PATH. Any libpython in the libraries'
+    directories is included: another program may load it.
     """
     seen = set()
     for program in _candidates(environ_path):
         for image in _images_of(program):
-            where = _identity(image.path)
-            if where is not None and where not in seen:
-                seen.add(where)
-                yield image
+            with suppress(OSError):
+                status = os.stat(image.path)
+                if (status.st_dev, status.st_ino) not in seen:
+                    seen.add((status.st_dev, status.st_ino))
+                    yield image
 
 
 def image_of_program(path: str, environ_path: Sequence[str] = ()) -> Optional[Image]:
-    """The interpreter that a program is, links to, or names in its first line (#!).
+    """Return the interpreter that a program is, links to, or names in its first line (#!).
 
-    None: none of these, or the file cannot be read. `environ_path`: where the program
-    that `#!/usr/bin/env NAME` names is looked for.
+    None if there is none or the file cannot be read. `environ_path` are the directories
+    where `#!/usr/bin/env NAME` finds NAME.
     """
-    for _ in range(_SHEBANGS + 1):
+    for _ in range(_MAX_SHEBANGS + 1):
         image = next(_images_of(path), None)
         if image is not None:
             return image
@@ -87,8 +83,10 @@ def _candidates(environ_path: Sequence[str]) -> Iterator[str]:
 
 
 def _chosen(pyenv: str) -> list[str]:
-    """The versions that `pyenv global` has set; the others are known once they have started,
-    for each uprobe costs a tenth of a second when it is taken away."""
+    """Return the versions that `pyenv global` set.
+
+    Others are found when they start: the kernel takes 0.1 s to detach each uprobe.
+    """
     try:
         with open(f"{pyenv}/version", encoding="utf-8", errors="replace") as file:
             return [word for word in file.read(4096).split() if "/" not in word]
@@ -97,13 +95,13 @@ def _chosen(pyenv: str) -> list[str]:
 
 
 def _images_of(path: str) -> Iterator[Image]:
-    """The interpreter in a file, else the one in a libpython that the file links to."""
+    """Yield the interpreter in a file, else the one in a libpython that the file links to."""
     try:
         image = read_image(path, os.path.realpath(path))
         if image is not None:
             yield image
             return
-        with open(path, "rb", opener=_no_wait) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             if file.read(4) != b"\x7fELF":
                 return
             file.seek(0)
@@ -125,13 +123,13 @@ def _images_of(path: str) -> Iterator[Image]:
 
 
 def _library(name: str, path: str, dynamic: dict[str, list[str]]) -> Optional[str]:
-    """Where ld.so finds a library (man 8 ld.so); LD_LIBRARY_PATH is the program's own."""
+    """Return where ld.so finds a library (man 8 ld.so), without LD_LIBRARY_PATH."""
     origin = os.path.dirname(os.path.realpath(path))
-    said = dynamic.get("runpath") or dynamic.get("rpath") or []
+    runpath = dynamic.get("runpath") or dynamic.get("rpath") or []
     directories = [
         each.replace("$ORIGIN", origin).replace("${ORIGIN}", origin)
-        for run in said
-        for each in run.split(":")
+        for path_list in runpath
+        for each in path_list.split(":")
     ]
     for directory in [*directories, *_library_directories()]:
         found = os.path.join(directory, name)
@@ -164,9 +162,9 @@ def _ld_so_conf(path: str, depth: int) -> Iterator[str]:
 
 
 def _shebang(path: str, environ_path: Sequence[str]) -> Optional[str]:
-    """The program that runs a script; None: it is no script, or names none that is there."""
+    """Return the program that runs a script; None: not a script, or no such program."""
     try:
-        with open(path, "rb", opener=_no_wait) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             head = file.read(_SHEBANG_BYTES)
     except OSError:
         return None
@@ -188,22 +186,10 @@ def _shebang(path: str, environ_path: Sequence[str]) -> Optional[str]:
 
 
 def _of_env(words: Sequence[str]) -> Optional[str]:
-    """The program's name among the arguments of env(1)."""
+    """Return the program's name among the arguments of env(1)."""
     if words and words[0] in ("-S", "--split-string"):
         try:
             words = shlex.split(" ".join(words[1:]))
         except ValueError:
             return None
     return next((each for each in words if "=" not in each and not each.startswith("-")), None)
-
-
-def _no_wait(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _identity(path: str) -> Optional[tuple[int, int]]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is the qualified name (`Popen.wait`) of a function that CPython 3.7 to 3.10 runs?
+"""Find the qualified name (`Popen.wait`) of functions of CPython 3.7 to 3.10.
 
-Code objects have co_qualname from 3.11 on. Before that the source tells, where it
-can be read: by co_firstlineno and co_name, with the rules of compiler_set_qualname()
-(Python/compile.c). The source is parsed, never run.
+Code objects have co_qualname from 3.11 on. Before, it is derived from the source by
+co_firstlineno and co_name, with the rules of compiler_set_qualname() (Python/compile.c).
+The source is parsed, never run.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple, Optional, TypeVar
+from functools import lru_cache
+from typing import NamedTuple, Optional
 
-# (lineage, file) -> the source text, None if it cannot be had. A lineage is an address
-# space and its forks: what sees a file by this name.
+# (lineage, file) -> the source text; None if it cannot be read. A lineage is a process and
+# its forks, which see the same file by this name.
 Reader = Callable[[int, str], Optional[str]]
 
-MOST_CHARACTERS = 2 << 20  # of a source: decoding and parsing takes about 1 s a million
+MAX_CHARACTERS = 2 << 20  # of a source; a million take about 1 s to decode and parse
 # Python 3.9 and 3.10 make the tree's objects by recursion without a limit, and crash at
-# about 100000 levels, more than MOST_NESTED * MOST_CHAINED. Later ones refuse by themselves.
-MOST_CHAINED = 500
-MOST_NESTED = 60  # brackets within one another
-_FILES = 2048  # remembered
-_SOURCES = 256
+# about 100000 levels, more than MAX_NESTED * MAX_CHAINED. Later versions refuse them.
+MAX_CHAINED = 500
+MAX_NESTED = 60  # brackets within one another
+_MAX_FILES = 2048
+_MAX_SOURCES = 256
 
 _Names = Mapping[tuple[int, str], Optional[str]]  # None: two functions of different names
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -36,47 +36,39 @@ _COMPREHENSION_NAMES: Mapping[type[ast.AST], str] = {
     ast.DictComp: "<dictcomp>",
     ast.GeneratorExp: "<genexpr>",
 }
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 
 class Qualnames:
-    """Remembers the sources it has read: one text, however many processes run it, once."""
+    """The qualified names in sources, of which the latest are cached."""
 
     def __init__(self, reader: Reader) -> None:
+        """Read sources by `reader`."""
         self._reader = reader
-        self._files: OrderedDict[tuple[int, str], _Names] = OrderedDict()
-        self._sources: OrderedDict[str, _Names] = OrderedDict()
+        self._names_of_file = lru_cache(_MAX_FILES)(self._read)
+        self._names_of_source = lru_cache(_MAX_SOURCES)(names_in)
 
     def of(self, lineage: int, file: str, firstlineno: int, name: str) -> Optional[str]:
-        """co_qualname; None: the source does not tell, or leaves more than one."""
+        """Return co_qualname; None if the source is unreadable or two functions match."""
         if name == "<module>":
             return name
         if not file or file.startswith("<"):
             return None  # `<string>`, `<frozen importlib._bootstrap>`
-        key = (lineage, file)
-        if key not in self._files:
-            _keep(self._files, key, self._names(lineage, file), _FILES)
-        self._files.move_to_end(key)
-        return self._files[key].get((firstlineno, name))
+        return self._names_of_file(lineage, file).get((firstlineno, name))
 
-    def _names(self, lineage: int, file: str) -> _Names:
+    def _read(self, lineage: int, file: str) -> _Names:
         source = self._reader(lineage, file)
-        if source is None or len(source) > MOST_CHARACTERS:
+        if source is None or len(source) > MAX_CHARACTERS:
             return {}
-        if source not in self._sources:
-            _keep(self._sources, source, names_in(source), _SOURCES)
-        self._sources.move_to_end(source)
-        return self._sources[source]
+        return self._names_of_source(source)
 
 
 def names_in(source: str) -> _Names:
-    """(co_firstlineno, co_name) -> co_qualname; empty for what is no Python source."""
+    """Return (co_firstlineno, co_name) -> co_qualname; {} if the source cannot be parsed."""
     if _too_long_a_chain(source):
         return {}
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of invalid escapes and the like: not ours
+            warnings.simplefilter("ignore")  # about the observed program's source
             tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return {}
@@ -90,14 +82,14 @@ def names_in(source: str) -> _Names:
 
 
 class _Scope(NamedTuple):
-    """What the children of a node are compiled in."""
+    """The scope that the children of a node are compiled in."""
 
     prefix: str  # before the name of a function within
     globals: frozenset[str] = frozenset()  # declared `global` there
 
 
 def _walk(tree: ast.AST) -> Iterator[tuple[int, int, str, str]]:
-    """(first line, that of 3.7, name, qualified name) of all that becomes a code object."""
+    """Yield first line, that of 3.7, name and qualified name of all that gets a code object."""
     todo: list[tuple[ast.AST, _Scope]] = [(tree, _Scope(""))]
     while todo:
         node, scope = todo.pop()
@@ -136,7 +128,7 @@ def _nodes(value: object) -> Iterator[ast.AST]:
 
 
 def _globals_of(body: list[ast.stmt]) -> Iterator[str]:
-    """Names declared global in this scope, not in those within it."""
+    """Yield the names declared global in this scope, without inner scopes."""
     todo: list[ast.AST] = list(body)
     while todo:
         node = todo.pop()
@@ -156,12 +148,12 @@ _TOKENS = re.compile(
 
 
 def _too_long_a_chain(source: str) -> bool:
-    """Does an expression nest deeper to the left (`a.b.c`, `a + b + c`, `f()()`) than is usual?
+    """Return whether an expression nests too deep to the left (`a.b.c`, `a + b`, `f()()`).
 
-    Strings are tokens of more than one character. What a broken source is taken for
-    does not matter: the parser refuses that before it makes a tree.
+    Strings are tokens of more than one character. The result for broken source does not
+    matter: the parser refuses it before it makes a tree.
     """
-    counts = [0]  # links of the chain in each pair of brackets that is open
+    counts = [0]  # links of the chain in each open pair of brackets
     for token in _TOKENS.finditer(source):
         kind = token[0]
         if kind in "[({":
@@ -174,14 +166,8 @@ def _too_long_a_chain(source: str) -> bool:
             counts[-1] = 0
         elif len(kind) == 1 and kind != "\n":
             counts[-1] += 1
-            if counts[-1] > MOST_CHAINED:
+            if counts[-1] > MAX_CHAINED:
                 return True
-        if len(counts) > MOST_NESTED or counts[-1] > MOST_CHAINED:
+        if len(counts) > MAX_NESTED or counts[-1] > MAX_CHAINED:
             return True
     return False
-
-
-def _keep(cache: OrderedDict[_K, _V], key: _K, value: _V, most: int) -> None:
-    cache[key] = value
-    while len(cache) > most:
-        cache.popitem(last=False)

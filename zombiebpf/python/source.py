@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What does a line of a source file say, as a process sees that file?
-
-The file is read, never run. Its encoding is what its first lines declare (PEP 263).
-"""
+"""Read source files as a process sees them, in the encoding that they declare (PEP 263)."""
 
 from __future__ import annotations
 
@@ -10,18 +7,16 @@ import io
 import os
 import stat
 import tokenize
-from collections import OrderedDict
 from typing import Optional
 
-MOST_BYTES = 4 << 20
-_FILES = 128
+MAX_BYTES = 4 << 20
 
 
 def read_source(file: str, root: str = "/") -> Optional[str]:
-    """The text of a source file, with `\\n` at the ends of lines; None: it cannot be had.
+    """Return the text of a source file, its lines ended by `\\n`; None if it cannot be read.
 
-    `root` is where the file's name starts: `/`, or `/proc/PID/root` for the mount
-    namespace of a process. Relative names, `<string>` and the like are of no file.
+    `root` is the directory that absolute names start at: `/`, or `/proc/PID/root` for the
+    mount namespace of a process. Relative names, `<string>` and the like are not read.
     """
     if not file.startswith("/") or "\0" in file:
         return None
@@ -37,30 +32,14 @@ def read_source(file: str, root: str = "/") -> Optional[str]:
 
 
 def _read(path: str) -> Optional[bytes]:
-    """None: no regular file, or one of more than MOST_BYTES."""
-    # O_NONBLOCK: a FIFO of that name must not stop us.
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+    """Return the bytes of a regular file of at most MAX_BYTES; None: another file."""
+    with open(path, "rb", opener=open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return None
-        raw = file.read(MOST_BYTES + 1)
-    return raw if len(raw) <= MOST_BYTES else None
+        raw = file.read(MAX_BYTES + 1)
+    return raw if len(raw) <= MAX_BYTES else None
 
 
-class Lines:
-    """The lines of source files, for a report; remembers the last files it read."""
-
-    def __init__(self, root: str = "/") -> None:
-        self._root = root
-        self._files: OrderedDict[str, list[str]] = OrderedDict()
-
-    def text_of(self, file: str, line: Optional[int]) -> Optional[str]:
-        """The line's text without the white space around it; None: it cannot be had."""
-        if line is None or line < 1:
-            return None
-        if file not in self._files:
-            self._files[file] = (read_source(file, self._root) or "").split("\n")
-            while len(self._files) > _FILES:
-                self._files.popitem(last=False)
-        self._files.move_to_end(file)
-        lines = self._files[file]
-        return (lines[line - 1].strip() or None) if line <= len(lines) else None
+def open_nonblocking(path: str, flags: int) -> int:
+    """Open a file for open(): opening a FIFO does not block."""
+    return os.open(path, flags | os.O_NONBLOCK)

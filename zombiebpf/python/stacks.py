@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which functions and lines do a stack's records tell of?
+"""Decode the records of stacks and code objects into frames with functions and lines.
 
-The kernel side sends a stack as code objects and instruction offsets, and each code
-object once: its name, file, first line and line table. Both are bounded here; what
-had to be forgotten, or was lost on the way, ends a stack early and says so.
+The probes send a stack as code objects and instruction offsets, and each code object once:
+its name, file, first line and line table. Both are cached here, in bounded tables. If a
+record is missing, the stack ends early and is marked with the reason.
 """
 
 from __future__ import annotations
@@ -11,32 +11,33 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple, Optional, TypeVar, Union
 
-from zombiebpf.events import StackProblem
+from zombiebpf.model.events import StackProblem
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.python.linetable import line_of
-from zombiebpf.stack import Frame, Stack
 
-# (lineage, file, co_firstlineno, co_name) -> co_qualname, as Qualnames.of() tells it.
+# (lineage, file, co_firstlineno, co_name) -> co_qualname: zombiebpf.python.qualname.Qualnames.of
 Qualified = Callable[[int, str, int, str], Optional[str]]
 
 STACK = 1
 CODE = 2
 NAME_BYTES = 256
 FILE_BYTES = 1024
-MOST_FRAMES = 64
+MAX_FRAMES = 64
 _HEAD = struct.Struct("<II")
 _STACK_HEAD = struct.Struct("<IIQII")  # kind, depth, stack id, lineage, problem
 _FRAME = struct.Struct("<QQiI")  # code, check, lasti, unused
-# kind, lineage, code, check, firstlineno, minor, name's length and kind, file's, table's
-# length, bytes of it that are sent
+# kind, lineage, code, check, firstlineno, minor, length and kind of the name and of the file,
+# length of the table, bytes of it that are sent
 _CODE_HEAD = struct.Struct("<IIQQ8I")
 
 FIRST_WITH_QUALNAME = 11
 ELLIPSIS = "…"
 ENCODINGS = {1: "latin-1", 2: "utf-16-le", 4: "utf-32-le"}  # by bytes a character
 
-CUT = f"deeper than {MOST_FRAMES} frames: the outermost are missing"
+CUT = f"deeper than {MAX_FRAMES} frames: the outermost are missing"
 UNREADABLE = "a part was not in memory or not a Python frame: the frames outside of it are missing"
 LOST = "the record of the stack was lost"
 FUNCTION_LOST = "the record of a function was lost"
@@ -57,7 +58,7 @@ _V = TypeVar("_V")
 
 
 class RecordError(ValueError):
-    """Bytes that are no record of stacks; the text says why."""
+    """Bytes that are not a valid record; the text is the reason."""
 
 
 class _Code(NamedTuple):
@@ -67,7 +68,7 @@ class _Code(NamedTuple):
     minor: int
     table: bytes
     cut: bool  # the table's end is missing
-    frames: dict[int, Frame]  # by lasti: what was asked for already
+    frames: dict[int, Frame]  # by lasti, made when they are needed
 
     def frame(self, lasti: int) -> Frame:
         if lasti not in self.frames:
@@ -77,7 +78,7 @@ class _Code(NamedTuple):
 
     @property
     def is_shim(self) -> bool:
-        """The interpreter's own: `__init__` around a constructor's, `<interpreter trampoline>`."""
+        """Whether it is the interpreter's own: `__init__` of 3.13, `<interpreter trampoline>`."""
         return (
             self.name == self.file
             and self.minor >= FIRST_WITH_QUALNAME
@@ -86,7 +87,7 @@ class _Code(NamedTuple):
 
 
 class _Waiting(NamedTuple):
-    """A stack with a function whose record is not there (yet)."""
+    """A stack with a function whose record is missing, and may still come."""
 
     lineage: int
     problem: int
@@ -94,28 +95,25 @@ class _Waiting(NamedTuple):
 
 
 class Stacks:
-    """All stacks of one observation, by their 64-bit identity.
-
-    `codes` and `stacks` bound how many code objects and stacks are remembered, the
-    longest unused forgotten first. `qualified` tells the qualified names of functions
-    before 3.11; without it, or where it cannot, they have their plain ones.
-    """
+    """The stacks of one observation, by their 64-bit id."""
 
     def __init__(
-        self,
-        qualified: Optional[Qualified] = None,
-        codes: int = 200_000,
-        stacks: int = 100_000,
+        self, qualified: Optional[Qualified] = None, codes: int = 200_000, stacks: int = 100_000
     ) -> None:
+        """Keep at most `codes` code objects and `stacks` stacks, the latest used.
+
+        `qualified` returns the qualified names of functions before 3.11; without one they
+        have their plain names.
+        """
         self._qualified = qualified
         self._most_codes = codes
         self._most_stacks = stacks
         self._codes: OrderedDict[_CodeKey, _Code] = OrderedDict()
         self._stacks: OrderedDict[int, Union[Stack, _Waiting]] = OrderedDict()
-        self._interned: OrderedDict[Stack, Stack] = OrderedDict()
+        self._intern = lru_cache(stacks)(_same)
 
     def feed(self, record: bytes) -> None:
-        """One record of the ring of stacks. RecordError: it is none; nothing has changed."""
+        """Take a record. Raise RecordError if it is invalid, and change nothing then."""
         if len(record) < _HEAD.size:
             raise RecordError(f"a record of {len(record)} bytes")
         kind, _ = _HEAD.unpack_from(record)
@@ -127,7 +125,7 @@ class Stacks:
             raise RecordError(f"record kind {kind}")
 
     def get(self, stack_id: int, problem: int = StackProblem.NONE) -> Optional[Stack]:
-        """The stack of an event; None: the event has none, `problem` (StackProblem) told why."""
+        """Return the stack of an event, whose `problem` is a StackProblem; None if it has none."""
         if stack_id == 0:
             if problem in (StackProblem.NO_THREAD, StackProblem.UNREGISTERED):
                 return None
@@ -148,7 +146,7 @@ class Stacks:
             raise RecordError(f"a stack's record of {len(record)} bytes")
         _, depth, stack_id, lineage, problem = _STACK_HEAD.unpack_from(record)
         end = _STACK_HEAD.size + depth * _FRAME.size
-        if depth > MOST_FRAMES or len(record) < end:
+        if depth > MAX_FRAMES or len(record) < end:
             raise RecordError(f"a stack of {depth} frames in {len(record)} bytes")
         frames = tuple(
             (code, check, lasti)
@@ -179,7 +177,7 @@ class Stacks:
         _keep(self._codes, (lineage, code, check), made, self._most_codes)
 
     def _resolve(self, waiting: _Waiting) -> tuple[Stack, bool]:
-        """The stack, as far as its functions are known, and whether they all are."""
+        """Return the stack up to the first unknown function, and whether it is complete."""
         frames = []
         problem = _words(waiting.problem)
         complete = True
@@ -198,14 +196,10 @@ class Stacks:
                 problem = problem or LINES_CUT
         return self._intern(Stack(tuple(frames), problem)), complete
 
-    def _intern(self, stack: Stack) -> Stack:
-        found = self._interned.get(stack)
-        if found is None:
-            found = stack
-            _keep(self._interned, stack, stack, self._most_stacks)
-        else:
-            self._interned.move_to_end(found)
-        return found
+
+def _same(stack: Stack) -> Stack:
+    """Return the stack; with a cache, the first of all that are equal."""
+    return stack
 
 
 def _words(problem: int) -> Optional[str]:
@@ -218,9 +212,9 @@ def _words(problem: int) -> Optional[str]:
 
 
 def _text(raw: bytes, length: int, kind: int) -> tuple[str, bool]:
-    """A str's characters, `kind` bytes each, and whether they are all there.
+    """Return the text of `length` characters of `kind` bytes, and whether it is complete.
 
-    Lone surrogates stay: that is how Python has bytes of a file's name that are no UTF-8.
+    Lone surrogates stay: Python has them for bytes of file names that are not UTF-8.
     """
     encoding = ENCODINGS.get(kind)
     if encoding is None:

@@ -1,23 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A comparison of two observations, as text, JSON and HTML."""
+"""The reports of a comparison of two observations: text, JSON and HTML."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, Callable, NamedTuple, Optional, TextIO
 
 from rich.cells import cell_len
 
-from zombiebpf.attribution.sites import LONG_NS, Line
-from zombiebpf.comparison import BETTER, FEW, GONE, MIXED, NEW, WORSE, Comparison, Row, Side
+from zombiebpf.diagnosis.comparison import (
+    BETTER,
+    FEW,
+    GONE,
+    MIXED,
+    NEW,
+    WORSE,
+    Comparison,
+    Row,
+    Side,
+)
+from zombiebpf.model.life import LATE_NS
+from zombiebpf.model.stack import Frame
 from zombiebpf.reports.html import render
-from zombiebpf.reports.page import Page, left, right
-from zombiebpf.reports.places import where, where_in_full
 from zombiebpf.reports.terminal import TextOptions
-from zombiebpf.reports.wording import Wording, printable
+from zombiebpf.reports.text_page import TextPage, left, right
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import UNICODE_WORDS, Wording, full_line_name
 
 SCHEMA = "zombiebpf-compare/1"
 STYLES = {WORSE: "bold red", MIXED: "yellow", NEW: "yellow", BETTER: "green"}
@@ -27,7 +38,7 @@ ComparisonReport = Callable[[Comparison, Names, TextIO, TextOptions], None]
 
 
 class Cells(NamedTuple):
-    """A row in words; what changed stands as `before -> after`."""
+    """A row in words; a change is written `before -> after`."""
 
     site: str
     lives: str
@@ -42,8 +53,8 @@ TITLES = Cells("FORKED AT", "CHILDREN", "LATE", "ZOMBIE P50", "P99", "MAX", "VER
 
 
 def write_text(found: Comparison, names: Names, out: TextIO, options: TextOptions) -> None:
-    """For people."""
-    page = Page(out, options)
+    """Write the text report."""
+    page = TextPage(out, options)
     words = page.wording
     page.line((f"zombiebpf compare: {_pair(words, *names)}", "bold"))
     page.line()
@@ -53,7 +64,7 @@ def write_text(found: Comparison, names: Names, out: TextIO, options: TextOption
     cells = [TITLES, *(_cells(row, words, row is found.whole) for row in rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells)]
     columns = list(range(6))
-    for least in (4, 5, 3):  # what a narrow terminal has no room for
+    for least in (4, 5, 3):  # dropped in this order on a narrow terminal
         if sum(widths[each] + 2 for each in columns) + widths[6] > page.width:
             columns.remove(least)
     for row, each in zip([None, *rows], cells):
@@ -62,44 +73,36 @@ def write_text(found: Comparison, names: Names, out: TextIO, options: TextOption
         style = "bold" if row is None else STYLES.get(row.verdict, "")
         page.line("  ".join(pieces), ("  " + each.verdict, style))
     page.line()
-    page.wrapped("", [_explanation()], gap=" ")
+    page.wrapped("", [_explanation(words)], gap=" ")
     for name, complete in zip(names, found.complete):
         if not complete:
             page.line((f"INCOMPLETE: records were lost in {words.printable(name)}", "bold red"))
 
 
 def sentence(found: Comparison, words: Wording) -> str:
-    """The answer."""
-    row = found.whole
-    worse = [each for each in found.sites if each.verdict in (WORSE, MIXED)]
-    better = [each for each in found.sites if each.verdict == BETTER]
-    parts = [f"{row.verdict}: {_counts(row, words)}"]
-    if worse:
-        parts.append(f"worse at {', '.join(_site(each, words) for each in worse[:3])}")
-    if better:
-        parts.append(f"better at {', '.join(_site(each, words) for each in better[:3])}")
+    """Return the answer: the verdict, the counts, and the lines that became worse or better."""
+    row, long = found.whole, words.duration(LATE_NS)
+    parts = [
+        f"{row.verdict}: {row.before.late} of {row.before.lives} processes were zombies for {long}"
+        f" or more, then {row.after.late} of {row.after.lives}"
+    ]
+    for name, verdicts in (("worse", (WORSE, MIXED)), ("better", (BETTER,))):
+        sites = [_site(each, words) for each in found.sites if each.verdict in verdicts]
+        if sites:
+            parts.append(f"{name} at {', '.join(sites[:3])}")
     return "; ".join(parts)
 
 
-def _counts(row: Row, words: Wording) -> str:
-    """`12 of 120 children were zombies for 100 ms or more, now 0 of 118`."""
-    long = words.duration(LONG_NS)
+def _explanation(words: Wording) -> str:
     return (
-        f"{row.before.late} of {row.before.lives} processes were zombies for {long} or more,"
-        f" then {row.after.late} of {row.after.lives}"
+        f"LATE: zombies for {words.duration(LATE_NS)} or more, of all that were zombies. A verdict"
+        " is given from 5 zombies on each side on, where chance makes such a difference less than"
+        " once in 100."
     )
 
 
-def _explanation() -> str:
-    return (
-        "LATE: zombies for 100 ms or more, of all that were zombies. A verdict is given from"
-        " 5 zombies on each side on, where chance makes such a difference less than once in 100."
-    )
-
-
-def write_json(found: Comparison, names: Names, out: TextIO, options: TextOptions) -> None:
-    """One document; unknown is null."""
-    del options
+def write_json(found: Comparison, names: Names, out: TextIO) -> None:
+    """Write one JSON document; an unknown value is null."""
     document = {
         "schema": SCHEMA,
         "before": {"name": printable(names[0]), "complete": found.complete[0]},
@@ -110,10 +113,9 @@ def write_json(found: Comparison, names: Names, out: TextIO, options: TextOption
     out.write(json.dumps(document, ensure_ascii=True, allow_nan=False, indent=1) + "\n")
 
 
-def write_html(found: Comparison, names: Names, out: TextIO, options: TextOptions) -> None:
-    """One page without scripts."""
-    del options
-    words = Wording()
+def write_html(found: Comparison, names: Names, out: TextIO) -> None:
+    """Write one page without scripts."""
+    words = UNICODE_WORDS
     rows = [found.whole, *found.sites]
     out.writelines(
         render(
@@ -124,7 +126,7 @@ def write_html(found: Comparison, names: Names, out: TextIO, options: TextOption
             verdict=found.whole.verdict,
             titles=[each.capitalize() for each in TITLES],
             rows=[(_cells(each, words, each is found.whole), _full(each)) for each in rows],
-            explanation=_explanation(),
+            explanation=_explanation(words),
             incomplete=[printable(n) for n, whole in zip(names, found.complete) if not whole],
         )
     )
@@ -137,7 +139,9 @@ def _cells(row: Row, words: Wording, whole: bool) -> Cells:
         return f"{side.late}/{side.zombies}"
 
     def time(which: str) -> str:
-        pair = [getattr(side.waited, which) if side.waited else None for side in (before, after)]
+        pair = [
+            getattr(side.intervals, which) if side.intervals else None for side in (before, after)
+        ]
         return _pair(words, *("-" if ns is None else words.duration(ns) for ns in pair))
 
     verdict = row.verdict
@@ -158,13 +162,12 @@ def _times(ratio: float) -> str:
     if not 0 < ratio < 1e9:
         return "median 0"
     longer = ratio >= 1
-    return (
-        f"median {round_(ratio if longer else 1 / ratio)} times {'longer' if longer else 'shorter'}"
-    )
+    times = three_digits(ratio if longer else 1 / ratio)
+    return f"median {times} times {'longer' if longer else 'shorter'}"
 
 
-def round_(ratio: float) -> str:
-    """Three digits."""
+def three_digits(ratio: float) -> str:
+    """Return a ratio of 1 or more, rounded: `1.25`, `12`, `1,250`."""
     if ratio < 9.995:
         return f"{ratio:.2f}"
     digits = len(str(int(ratio)))
@@ -172,8 +175,8 @@ def round_(ratio: float) -> str:
 
 
 def _site(row: Row, words: Wording) -> str:
-    """`app.py:42`, and where it has moved."""
-    names = [words.printable(where(each)) for each in (row.before_at, row.after_at) if each]
+    """Return `app.py:42`, or `app.py:42 -> app.py:45` if the line has moved."""
+    names = [words.line(each) for each in (row.before_at, row.after_at) if each]
     if not names:
         return "not seen"
     return names[0] if len(set(names)) == 1 else _pair(words, *names)
@@ -181,7 +184,7 @@ def _site(row: Row, words: Wording) -> str:
 
 def _full(row: Row) -> str:
     lines = [each for each in (row.before_at, row.after_at) if each]
-    full = [f"{where_in_full(each)} in {each.function}" for each in lines]
+    full = [f"{full_line_name(each)} in {each.function}" for each in lines]
     return printable(" → ".join(dict.fromkeys(full)))
 
 
@@ -196,14 +199,14 @@ def _object(row: Row) -> dict[str, Any]:
         "after_at": _line(row.after_at),
         "verdict": row.verdict,
         "median_ratio": row.median_ratio,
-        "chance": row.chance,
-        "late_chance": row.late_chance,
+        "chance": row.p_value,
+        "late_chance": row.late_p_value,
         "before": _side(row.before),
         "after": _side(row.after),
     }
 
 
-def _line(line: Optional[Line]) -> Optional[dict[str, Any]]:
+def _line(line: Optional[Frame]) -> Optional[dict[str, Any]]:
     if line is None:
         return None
     return {
@@ -219,13 +222,16 @@ def _side(side: Side) -> dict[str, Any]:
         "zombies": side.zombies,
         "late": side.late,
         "still_zombies": side.still,
-        "zombie_interval_ns": asdict(side.waited) if side.waited else None,
+        "zombie_interval_ns": asdict(side.intervals) if side.intervals else None,
         "reap_latency_ns": asdict(side.latency) if side.latency else None,
         "reaped_by": {printable(kind): count for kind, count in side.kinds.items()},
     }
 
 
 COMPARISONS: Mapping[str, ComparisonReport] = MappingProxyType(
-    {"text": write_text, "json": write_json, "html": write_html}
+    {
+        "text": write_text,
+        "json": lambda found, names, out, options: write_json(found, names, out),
+        "html": lambda found, names, out, options: write_html(found, names, out),
+    }
 )
-__all__: Sequence[str] = ("COMPARISONS", "Names", "sentence")

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One row a life, for spreadsheets and data frames. Columns: docs/reports.md.
+"""The CSV report: one row a process, for spreadsheets and data frames.
 
-Instants count from the start of the observation: so they keep all their digits in
-spreadsheets, which round beyond fifteen. An empty cell is "not seen" or "none".
+docs/reports.md describes the columns. Instants count from the start of the observation,
+because spreadsheets round numbers of more than fifteen digits. An empty cell means "not
+observed" or "none".
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ from __future__ import annotations
 import csv
 from typing import Optional, TextIO, Union
 
-from zombiebpf.analysis import Analysis, Meta
-from zombiebpf.attribution.sites import found_dead, kind_of
-from zombiebpf.life import Actor, Life
-from zombiebpf.reports.terminal import TextOptions
-from zombiebpf.reports.wording import Wording, printable
-from zombiebpf.stack import Frame
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.life import Actor, Life
+from zombiebpf.model.stack import Frame
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import Wording
 
 Cell = Union[str, int, None]
 
@@ -31,13 +31,12 @@ COLUMNS = (
     "reap_line", "unseen",
 )  # fmt: skip
 
-# What a spreadsheet takes for a formula, the full-width forms too.
+# Spreadsheets take text that begins so for a formula, also the full-width forms.
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
-def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
-    """Write a line of names and a line a life, in UTF-8."""
-    del options
+def write(analysis: Analysis, out: TextIO) -> None:
+    """Write the report: a line of column names and a line a process."""
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(COLUMNS)
     words = Wording()
@@ -47,13 +46,13 @@ def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
 
 
 def text_cell(text: str) -> str:
-    """`text` as it cannot do harm: printable, and with ' before what would be a formula."""
+    """Return printable text, with ' before what a spreadsheet would take for a formula."""
     safe = printable(text)
     return "'" + safe if safe.lstrip().startswith(FORMULA) else safe
 
 
 def _cell(value: Cell) -> Cell:
-    """Numbers stay numbers, negative ones too; truths are 0 and 1."""
+    """Return a cell that is safe in a spreadsheet; booleans become 0 and 1."""
     if isinstance(value, bool):
         return int(value)
     return text_cell(value) if isinstance(value, str) else value
@@ -89,7 +88,7 @@ def _row(life: Life, meta: Meta, words: Wording) -> list[Cell]:
         life.core_dumped,
         offset(life.zombie_ns),
         None if life.zombie_ns is None else life.zombie_exact,
-        found_dead(life),
+        life.already_zombie,
         offset(life.reap_ns),
         None if life.reap_ns is None else life.reap_exact,
         life.zombie_interval_ns,
@@ -101,7 +100,7 @@ def _row(life: Life, meta: Meta, words: Wording) -> list[Cell]:
         adoption.while_zombie if adoption else None,
         life.reaped_by.value if life.reaped_by else None,
         *_actor(life.reaper),
-        kind_of(life),
+        life.reap_kind,
         call.syscall if call else None,
         call.options if call else None,
         call.blocked_ns if call else None,

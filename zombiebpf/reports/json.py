@@ -1,76 +1,64 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine-readable contract "zombiebpf/1" as one JSON document.
+"""The JSON report: the contract "zombiebpf/1" as one document.
 
-Described in docs/json.md, held by docs/zombiebpf-1.schema.json. Unknown is
-null, never 0; `unseen` says why.
+docs/json.md describes it, docs/zombiebpf-1.schema.json is its schema. An unknown value
+is null, never 0; `unseen` gives the reason.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
-from typing import Any, Optional, TextIO, Union
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Optional, TextIO
 
-from zombiebpf.analysis import SCHEMA, Analysis, Join, Meta
-from zombiebpf.attribution.finding import Finding
-from zombiebpf.attribution.findings import findings
-from zombiebpf.attribution.sites import Line, Site, fork_sites
-from zombiebpf.life import Activity, Actor, Life, ReapCall, Reparenting
-from zombiebpf.reports.terminal import TextOptions
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.diagnosis.finding import Finding
+from zombiebpf.diagnosis.findings import findings
+from zombiebpf.diagnosis.sites import SiteSummary, fork_sites
+from zombiebpf.model.analysis import SCHEMA, Analysis, Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Activity, Actor, Life, ReapCall, Reparenting
+from zombiebpf.model.stack import Frame, Stack
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
-    """Write the document, a process a line. It is ASCII, whatever `out` encodes to."""
-    del options
-    out.write(f'{{"schema": {encode(SCHEMA)},\n')
-    out.write(f' "meta": {encode(meta_of(analysis))},\n')
-    out.write(' "processes": [')
-    separator = "\n  "
-    for life in analysis.lives:  # never all of them in memory as text
-        out.write(separator + encode(process_object(life)))
-        separator = ",\n  "
-    out.write('],\n "joins": [')
-    out.write(",".join("\n  " + encode(join_object(join)) for join in analysis.joins or ()))
-    for name, objects in conclusions(analysis).items():
-        out.write(f'],\n "{name}": [' + ",".join("\n  " + encode(each) for each in objects))
-    out.write("]}\n")
+def write(analysis: Analysis, out: TextIO) -> None:
+    """Write the document in ASCII, a process a line."""
+    out.write(f'{{"schema": {encode(SCHEMA)},\n "meta": {encode(meta_of(analysis))}')
+    for name, objects in _sections(analysis):
+        out.write(f',\n "{name}": [')
+        separator = "\n  "
+        for each in objects:  # their text is never in memory as a whole
+            out.write(separator + encode(each))
+            separator = ",\n  "
+        out.write("]")
+    out.write("}\n")
 
 
 def document(analysis: Analysis) -> dict[str, Any]:
-    """The whole document as one value."""
-    return {
-        "schema": SCHEMA,
-        "meta": meta_of(analysis),
-        "processes": [process_object(life) for life in analysis.lives],
-        "joins": [join_object(join) for join in analysis.joins or ()],
-        **conclusions(analysis),
-    }
+    """Return the whole document as one value."""
+    sections = {name: list(objects) for name, objects in _sections(analysis)}
+    return {"schema": SCHEMA, "meta": meta_of(analysis), **sections}
 
 
-def conclusions(analysis: Analysis) -> dict[str, list[dict[str, Any]]]:
-    """What was concluded from the processes and joins."""
-    sites = fork_sites(analysis.lives, analysis.meta)
-    return {
-        "fork_sites": [site_object(each) for each in sites],
-        "findings": [finding_object(each) for each in findings(analysis)],
-    }
+def _sections(analysis: Analysis) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
+    yield "processes", map(process_object, analysis.lives)
+    yield "joins", map(join_object, analysis.joins or ())
+    yield "fork_sites", map(site_object, fork_sites(analysis.lives, analysis.meta))
+    yield "findings", map(finding_object, findings(analysis))
 
 
 def encode(value: object) -> str:
-    """One line of ASCII JSON."""
+    """Return one line of ASCII JSON."""
     return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def portable(text: str) -> str:
-    r"""`text` without lone surrogates, which most JSON parsers refuse.
+    r"""Return `text` without lone surrogates, which most JSON parsers refuse.
 
     A byte of the observed program that was not UTF-8 (held as U+DC80..U+DCFF by
-    "surrogateescape") becomes the four characters `\xNN`. Backslashes that were
-    there already stay as they were.
+    "surrogateescape") becomes the four characters `\xNN`. Other backslashes stay.
     """
     return text if text.isascii() else _SURROGATE.sub(_escaped, text)
 
@@ -81,7 +69,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def meta_object(meta: Meta) -> dict[str, Any]:
-    """How it was observed; `complete` is the verdict on the whole."""
+    """Return the `meta` object; `complete` is False if records were lost or it was cut."""
     return {
         "version": meta.version,
         "kernel": meta.kernel,
@@ -100,7 +88,7 @@ def meta_object(meta: Meta) -> dict[str, Any]:
 
 
 def meta_of(analysis: Analysis) -> dict[str, Any]:
-    """The same, of an analysis that may have joins."""
+    """Return the `meta` object; `not_collected` says when joins were not collected."""
     meta = meta_object(analysis.meta)
     if analysis.joins is None and "joins" not in meta["not_collected"]:
         meta["not_collected"].append("joins")
@@ -108,7 +96,7 @@ def meta_of(analysis: Analysis) -> dict[str, Any]:
 
 
 def process_object(life: Life) -> dict[str, Any]:
-    """One process of the contract."""
+    """Return a process of the contract."""
     pidns = life.pidns
     return {
         "pid": _pid(life.pid),
@@ -147,7 +135,7 @@ def process_object(life: Life) -> dict[str, Any]:
 
 
 def join_object(join: Join) -> dict[str, Any]:
-    """One join of the contract."""
+    """Return a join of the contract."""
     return {
         "pid": _pid(join.pid),
         "tid": _pid(join.tid),
@@ -166,10 +154,10 @@ def join_object(join: Join) -> dict[str, Any]:
     }
 
 
-def site_object(site: Site) -> dict[str, Any]:
-    """What one line of the user's forked."""
+def site_object(site: SiteSummary) -> dict[str, Any]:
+    """Return what one line of the user's code forked."""
     return {
-        "site": _frame(site.where),
+        "site": _frame(site.site),
         "children": site.children,
         "reaped_by": {portable(kind): count for kind, count in site.reaped_by.items()},
         "zombie_interval_ns": {"p50": site.p50_ns, "p99": site.p99_ns, "max": site.max_ns},
@@ -180,13 +168,13 @@ def site_object(site: Site) -> dict[str, Any]:
 
 
 def finding_object(each: Finding) -> dict[str, Any]:
-    """One verdict; its processes and joins by what names them."""
+    """Return a finding of the contract, with the keys of its processes and joins."""
     return {
         "kind": each.kind,
         "severity": each.severity,
         "title": portable(each.title),
         "evidence": [portable(sentence) for sentence in each.evidence],
-        "cure": portable(each.cure),
+        "cure": portable(each.fix),
         "site": _frame(each.site),
         "processes": [{"pid": _pid(life.pid), "start_ns": life.start_ns} for life in each.lives],
         "joins": [
@@ -198,27 +186,25 @@ def finding_object(each: Finding) -> dict[str, Any]:
 
 
 def stack_object(stack: Optional[Stack]) -> Optional[list[dict[str, Any]]]:
-    """Its frames, innermost first."""
-    if stack is None:
-        return None
-    return [
-        {"function": portable(frame.function), "file": portable(frame.file), "line": frame.line}
-        for frame in stack.frames
-    ]
+    """Return the frames, innermost first."""
+    return None if stack is None else [frame_object(frame) for frame in stack.frames]
+
+
+def frame_object(frame: Frame) -> dict[str, Any]:
+    """Return a frame of the contract."""
+    return {
+        "function": portable(frame.function),
+        "file": portable(frame.file),
+        "line": frame.line,
+    }
 
 
 def _problem(stack: Optional[Stack]) -> Optional[str]:
     return None if stack is None else _text(stack.problem)
 
 
-def _frame(frame: Optional[Union[Frame, Line]]) -> Optional[dict[str, Any]]:
-    if frame is None:
-        return None
-    return {
-        "function": portable(frame.function),
-        "file": portable(frame.file),
-        "line": frame.line,
-    }
+def _frame(frame: Optional[Frame]) -> Optional[dict[str, Any]]:
+    return None if frame is None else frame_object(frame)
 
 
 def _activity(doing: Optional[Activity]) -> Optional[dict[str, Any]]:
@@ -271,7 +257,7 @@ def _process(actor: Actor) -> dict[str, Any]:
 
 
 def _pid(pid: Optional[int]) -> Optional[int]:
-    """0 is a process that the observer's PID namespace cannot see: unknown, so null."""
+    """Return null for 0, a process that the observer's PID namespace cannot see."""
     return pid or None
 
 

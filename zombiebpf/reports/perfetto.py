@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trace in the Trace Event Format, for ui.perfetto.dev and chrome://tracing.
+"""The Perfetto report: Trace Event Format, for ui.perfetto.dev and chrome://tracing.
 
-A process is a track: slices "running", "dying", "zombie"; what its threads waited
-for lies within. Arrows lead from a fork to the child and from a death to its reap.
-Microseconds with three decimals count from the first instant of the trace, so no
-digit is lost; otherData tells that instant.
+A process is a track with slices "running", "dying" and "zombie"; the waits of its threads
+lie inside them. Arrows lead from a fork to the child and from an exit to its reap.
+Instants are microseconds with three decimals after the first instant of the trace, so
+that no digit is lost; otherData has that instant.
 
-The format: "Trace Event Format", Google, 2016. Its rules that matter here: slices
-of one thread nest, and a flow binds to the slice that encloses it.
+The format is "Trace Event Format" (Google, 2016). Two of its rules matter here: slices of
+one thread nest, and a flow binds to the slice that encloses it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Optional, TextIO
 
-from zombiebpf.analysis import Analysis, Join
-from zombiebpf.attribution.sites import found_dead, kind_of
-from zombiebpf.life import Actor, Life, ReapedBy
-from zombiebpf.reports.places import where, where_in_full
-from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Actor, Life, ReapedBy
+from zombiebpf.model.stack import Stack
+from zombiebpf.reports.pid_index import PidIndex
 from zombiebpf.reports.tree import fork_tree
-from zombiebpf.reports.who import Who
-from zombiebpf.reports.wording import Wording, printable
-from zombiebpf.stack import Frame, Stack
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import Wording, full_line_name, line_name
 
-INSTANT_NS = 1  # how wide a slice is that stands for an instant: an arrow needs one to end at
+INSTANT_NS = 1  # the width of a slice for an instant: an arrow needs a slice to end at
 LIFE, WAIT, FORK, REAP = "life", "wait", "fork", "reap"  # categories
 SYNTHETIC = 1 << 24  # above all PIDs (PID_MAX_LIMIT is 2^22): for the second user of a PID
 
@@ -34,7 +33,9 @@ Args = dict[str, Any]
 
 
 class Slice(NamedTuple):
-    pid: int  # the track's
+    """A span on a track."""
+
+    pid: int  # of the track
     tid: int
     begin: int  # ns
     end: int
@@ -44,15 +45,16 @@ class Slice(NamedTuple):
 
 
 class Arrow(NamedTuple):
+    """A flow from one slice to another."""
+
     category: str
     name: str
     begin: tuple[int, int, int]  # pid, tid, ns
     end: tuple[int, int, int]
 
 
-def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def write(analysis: Analysis, out: TextIO) -> None:
     """Write the trace, an event a line."""
-    del options
     trace = _Trace(analysis)
     events = sorted(trace.timed(), key=lambda event: event[0])
     zero = trace.zero_ns
@@ -82,7 +84,7 @@ class _Trace:
         self._ended = analysis.meta.ended_ns
         self._words = Wording()
         self._lives = [node.life for node in fork_tree(analysis.lives)]
-        self._who = Who(self._lives)
+        self._index = PidIndex(self._lives)
         self._tracks = self._life_tracks()
         self._outside: dict[tuple[int, Optional[str]], int] = {}
         self._slices: list[Slice] = []
@@ -96,17 +98,15 @@ class _Trace:
         self.zero_ns = min([analysis.meta.started_ns, *instants])
 
     def _life_tracks(self) -> list[int]:
-        """A number for each life: its PID, unless another life has that already."""
-        used: set[int] = set()
-        tracks = []
-        for index, life in enumerate(self._lives):
-            track = life.pid if life.pid and life.pid not in used else SYNTHETIC + index
-            used.add(track)
-            tracks.append(track)
-        return tracks
+        """Return the track of each process: its PID, unless an earlier process has it."""
+        first = {0: -1}  # PID -> index; 0 is no PID
+        return [
+            life.pid if first.setdefault(life.pid, index) == index else SYNTHETIC + index
+            for index, life in enumerate(self._lives)
+        ]
 
     def metadata(self) -> Iterator[Args]:
-        """Names and the order of the tracks."""
+        """Return the events that name and order the tracks."""
         named = [
             (track, f"{self._words.pid(life)} {self._words.command(life)}")
             for track, life in zip(self._tracks, self._lives)
@@ -121,7 +121,7 @@ class _Trace:
             yield _about(track, track, "thread_name", name=name[:500])
 
     def timed(self) -> Iterator[tuple[tuple[int, int, int], Args]]:
-        """Each event with what sorts it: outer slices before inner ones, arrows last."""
+        """Return events with their sort keys: outer slices before inner ones, arrows last."""
         for each in nested(self._slices):
             length = each.end - each.begin
             event = {
@@ -132,15 +132,13 @@ class _Trace:
         for ns, event in self._instants:
             yield (ns, 1, 0), {"ph": "i", "s": "t", "ts": ns, **event}
         for number, arrow in enumerate(self._arrows, start=1):
-            ends: tuple[tuple[str, tuple[int, int, int], Args], ...] = (
-                ("s", arrow.begin, {}),
-                ("f", arrow.end, {"bp": "e"}),
-            )
-            for phase, (pid, tid, ns), more in ends:
+            for phase, (pid, tid, ns) in (("s", arrow.begin), ("f", arrow.end)):
                 event = {
                     "ph": phase, "id": number, "pid": pid, "tid": tid, "ts": ns,
-                    "name": arrow.name, "cat": arrow.category, **more,
+                    "name": arrow.name, "cat": arrow.category,
                 }  # fmt: skip
+                if phase == "f":
+                    event["bp"] = "e"
                 yield (ns, 2, number), event
 
     def _add_life(self, track: int, life: Life) -> None:
@@ -149,7 +147,7 @@ class _Trace:
         facts = self._facts(life)
         begin = min(begin, begin if dead is None else dead)
         last = self._ended if dead is None else dead
-        if found_dead(life):
+        if life.already_zombie:
             gone = self._ended if life.reap_ns is None else life.reap_ns
             name = "zombie since before the observation" + (", still" * (life.reap_ns is None))
             self._slice(track, track, self._analysis.meta.started_ns, gone, name, LIFE, facts)
@@ -177,7 +175,7 @@ class _Trace:
         if life.fork_ns is None or life.forker is None:
             return
         pid, tid = self._thread(life.forker, life.fork_ns)
-        site = f" at {where(life.fork_site)}" if life.fork_site else ""
+        site = f" at {line_name(life.fork_site)}" if life.fork_site else ""
         args = _stack(life.fork_stack)
         name = f"fork {self._words.pid(life)}{site}"
         self._slice(pid, tid, life.fork_ns, life.fork_ns, name, FORK, args)
@@ -189,7 +187,7 @@ class _Trace:
             return
         pid, tid = self._thread(life.reaper, life.reap_ns)
         call = life.reap_call
-        kind = kind_of(life)
+        kind = life.reap_kind
         args: Args = {"reaped_by": life.reaped_by.value if life.reaped_by else None}
         if call is not None:
             args.update(syscall=call.syscall, options=call.options, **_stack(call.stack))
@@ -215,7 +213,7 @@ class _Trace:
             "timeout_s": join.timeout_s,
             "returned": join.returned,
             "blocked_ns": join.blocked_ns,
-            "site": where_in_full(join.site) if join.site else None,
+            "site": full_line_name(join.site) if join.site else None,
             **_stack(join.stack),
         }
         name = f"join: {join.kind or 'wait'}"
@@ -227,8 +225,8 @@ class _Trace:
         self._slices.append(Slice(pid, tid, begin, max(end, begin + INSTANT_NS), name, cat, args))
 
     def _thread(self, actor: Actor, ns: int) -> tuple[int, int]:
-        """The track and the thread of it that an actor is."""
-        index = self._who.is_(actor, ns)
+        """Return the track and the thread of an actor."""
+        index = self._index.find_actor(actor, ns)
         if index is not None:
             track, own = self._tracks[index], self._lives[index].pid
             return track, track if actor.tid in (None, own) else actor.tid or track
@@ -246,7 +244,7 @@ class _Trace:
             "command": self._words.command(life),
             "forker": self._words.actor(life.forker) if life.forker else None,
             "parent": self._words.actor(life.parent) if life.parent else None,
-            "forked_at": where_in_full(life.fork_site) if life.fork_site else None,
+            "forked_at": full_line_name(life.fork_site) if life.fork_site else None,
             "ended": self._words.ending(life),
             "reaper": self._words.reaper(life),
             "zombie_interval_ns": life.zombie_interval_ns,
@@ -257,9 +255,10 @@ class _Trace:
 
 
 def nested(slices: Sequence[Slice]) -> Iterator[Slice]:
-    """With those shortened that reach beyond the slice they began in: each thread's nest.
+    """Return the slices so that those of each thread nest.
 
-    A thread killed in a wait has both; the shortened one's `args` say how long it was.
+    A slice that reaches beyond the one it began in is shortened, and its `args` get its
+    whole duration. A thread killed during a wait has such slices.
     """
     open_: dict[tuple[int, int], list[int]] = {}  # ends of the slices that enclose
     for each in sorted(slices, key=lambda one: (one.pid, one.tid, one.begin, -one.end)):
@@ -278,7 +277,7 @@ def _first(*instants: Optional[int]) -> Optional[int]:
 
 
 def _clean(value: Any) -> Any:
-    """Every text in it as people may see it."""
+    """Return the value with every text made printable."""
     if isinstance(value, str):
         return printable(value)
     if isinstance(value, dict):
@@ -287,15 +286,11 @@ def _clean(value: Any) -> Any:
 
 
 def _stack(stack: Optional[Stack]) -> Args:
-    """Innermost first, a line a frame."""
+    """Return the arguments for a stack: a line a frame, innermost first."""
     if stack is None:
         return {}
-    lines = [_line(frame) for frame in stack.frames]
+    lines = [f"{frame.function} ({full_line_name(frame)})" for frame in stack.frames]
     return {"stack": lines, **({"stack_problem": stack.problem} if stack.problem else {})}
-
-
-def _line(frame: Frame) -> str:
-    return f"{frame.function} ({where_in_full(frame)})"
 
 
 def _about(pid: int, tid: int, kind: str, **args: Any) -> Args:

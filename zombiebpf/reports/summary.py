@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The end of the report for people: figures, what was not seen, and how it was observed."""
+"""The end of the text report: figures, what was not observed, and how it was observed."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.cells import cell_len
 
-from zombiebpf.analysis import Analysis, Meta
-from zombiebpf.life import Life, ReapedBy, State
-from zombiebpf.reports.attributed import write_findings, write_joins, write_sites
-from zombiebpf.reports.page import Page, left, right
-from zombiebpf.reports.wording import Wording
-from zombiebpf.statistics import (
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.life import Life, ReapedBy, State
+from zombiebpf.model.statistics import (
     Bucket,
     Totals,
     distribution,
@@ -22,12 +19,15 @@ from zombiebpf.statistics import (
     totals,
     zombie_intervals,
 )
+from zombiebpf.reports.code_sections import write_findings, write_joins, write_sites
+from zombiebpf.reports.text_page import TextPage, left, right
+from zombiebpf.wording.wording import Wording, count_of
 
-ZOMBIES_NAMED = 10  # of those in the list above, repeated where they are not overlooked
-BAR = 40
-SIDE_BY_SIDE = 150  # columns from which histograms stand beside each other
+ZOMBIES_NAMED = 10  # of the zombies in the list above, repeated below it
+BAR = 40  # columns of the longest bar of a histogram
+SIDE_BY_SIDE = 150  # columns from which the two histograms are printed side by side
 
-# Names for people of the contract's fields.
+# What people call the contract's fields.
 FACTS = {
     "fork_ns": "fork instant",
     "exec": "exec",
@@ -48,8 +48,8 @@ FACTS = {
 }
 
 
-def write_summary(page: Page, analysis: Analysis) -> None:
-    """Everything after the list of lives."""
+def write_summary(page: TextPage, analysis: Analysis) -> None:
+    """Write everything after the list of processes."""
     lives, meta = analysis.lives, analysis.meta
     _write_absences(page, lives)
     _write_still_zombies(page, analysis)
@@ -65,7 +65,7 @@ def write_summary(page: Page, analysis: Analysis) -> None:
 
 
 def absences(life: Life, words: Wording) -> Iterator[tuple[str, str]]:
-    """Each fact not seen, and why; also one shown as `-` that came without a reason."""
+    """Return (field, reason) of each unknown fact, also of one shown as `-` without a reason."""
     yield from life.unseen.items()
     reaper = words.reaper(life)
     if reaper and life.reaper is None and life.reaped_by is not ReapedBy.KERNEL:
@@ -83,12 +83,17 @@ def absences(life: Life, words: Wording) -> Iterator[tuple[str, str]]:
             yield fields[0], "no reason was recorded"
 
 
-def _write_absences(page: Page, lives: Sequence[Life]) -> None:
+def fact_name(field: str) -> str:
+    """Return what people call a field of the contract."""
+    return FACTS.get(field, field.replace("_", " "))
+
+
+def _write_absences(page: TextPage, lives: Sequence[Life]) -> None:
     counts: Counter[tuple[str, str]] = Counter()  # of processes, by facts and reason
     for life in lives:
         together: dict[str, list[str]] = {}
         for field, reason in absences(life, page.wording):
-            together.setdefault(reason, []).append(FACTS.get(field, field.replace("_", " ")))
+            together.setdefault(reason, []).append(fact_name(field))
         counts.update((", ".join(facts), reason) for reason, facts in together.items())
     if counts:
         page.line()
@@ -97,7 +102,7 @@ def _write_absences(page: Page, lives: Sequence[Life]) -> None:
         page.wrapped("- ", [text], hang="  ")
 
 
-def _write_still_zombies(page: Page, analysis: Analysis) -> None:
+def _write_still_zombies(page: TextPage, analysis: Analysis) -> None:
     zombies = [life for life in analysis.lives if life.state is State.ZOMBIE]
     if not zombies:
         return
@@ -116,42 +121,32 @@ def _write_still_zombies(page: Page, analysis: Analysis) -> None:
         page.line(f"  and {len(zombies) - ZOMBIES_NAMED} more, in the list above")
 
 
-def _write_totals(page: Page, result: Totals) -> None:
+def _write_totals(page: TextPage, result: Totals) -> None:
     page.heading("Totals")
-    page.wrapped(
-        f"  {result.processes} process{'' if result.processes == 1 else 'es'}  ",
-        [
-            f"running {result.running}",
-            f"zombie {result.zombie}",
-            f"reaped {result.reaped}",
-        ],
-        gap="  ",
-    )
-    page.wrapped(
-        "  reaped by  ",
-        [
-            f"parent {result.by_parent}",
-            f"adopter {result.by_adopter}",
-            f"tracer {result.by_tracer}",
-            f"kernel {result.by_kernel}",
-            f"unseen {result.by_unseen}",
-        ],
-        gap="  ",
-    )
-    page.wrapped(
-        "  of these  ",
-        [f"orphaned {result.orphaned}", f"killed by a signal {result.killed}"],
-        gap="  ",
-    )
+    states = {"running": result.running, "zombie": result.zombie, "reaped": result.reaped}
+    reaped_by = {
+        "parent": result.by_parent,
+        "adopter": result.by_adopter,
+        "tracer": result.by_tracer,
+        "kernel": result.by_kernel,
+        "unseen": result.by_unseen,
+    }
+    of_these = {"orphaned": result.orphaned, "killed by a signal": result.killed}
+    processes = count_of(result.processes, "process", "processes")
+    for title, counts in ((processes, states), ("reaped by", reaped_by), ("of these", of_these)):
+        phrases = [f"{name} {count}" for name, count in counts.items()]
+        page.wrapped(f"  {title}  ", phrases, gap="  ")
 
 
 def write_statistics(
-    page: Page, lives: Sequence[Life], intervals: Sequence[int], latencies: Sequence[int]
+    page: TextPage, lives: Sequence[Life], intervals: Sequence[int], latencies: Sequence[int]
 ) -> None:
+    """Write the percentiles of zombie intervals and reap latencies, and how many are bounds."""
     page.heading("Statistics")
     rows = [["", "COUNT", "MIN", "P50", "P90", "P99", "MAX"]]
     for name, durations in (("zombie interval", intervals), ("reap latency", latencies)):
-        rows.append([name, str(len(durations)), *_figures(page.wording, durations)])
+        figures = distribution_words(page.wording, durations) or [""] * 5
+        rows.append([name, str(len(durations)), *figures])
     widths = [max(map(cell_len, column)) for column in zip(*rows)]
     for name, *figures in rows:
         cells = ("  " + right(cell, width) for cell, width in zip(figures, widths[1:]))
@@ -169,15 +164,17 @@ def write_statistics(
         )
 
 
-def _figures(words: Wording, durations: Sequence[int]) -> list[str]:
+def distribution_words(words: Wording, durations: Sequence[int]) -> list[str]:
+    """Return minimum, p50, p90, p99 and maximum; empty if there are no durations."""
     found = distribution(durations)
     if found is None:
-        return [""] * 5
+        return []
     figures = (found.min_ns, found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns)
     return [words.duration(each) for each in figures]
 
 
-def write_histograms(page: Page, intervals: Sequence[int], latencies: Sequence[int]) -> None:
+def write_histograms(page: TextPage, intervals: Sequence[int], latencies: Sequence[int]) -> None:
+    """Write a histogram of each, side by side if the page is wide enough."""
     found = [
         (title, _bars(page, histogram(durations)))
         for title, durations in (("Zombie interval", intervals), ("Reap latency", latencies))
@@ -199,7 +196,7 @@ def write_histograms(page: Page, intervals: Sequence[int], latencies: Sequence[i
             page.line(bar)
 
 
-def _bars(page: Page, buckets: Sequence[Bucket]) -> list[str]:
+def _bars(page: TextPage, buckets: Sequence[Bucket]) -> list[str]:
     words = page.wording
     lows = [words.duration(bucket.low_ns) if bucket.low_ns else "0" for bucket in buckets]
     highs = [words.duration(bucket.high_ns) for bucket in buckets]
@@ -213,31 +210,41 @@ def _bars(page: Page, buckets: Sequence[Bucket]) -> list[str]:
 
 
 def _bar(count: int, most: int, steps: str) -> str:
-    """Proportional to `count`; never empty but for 0."""
-    parts = len(steps)  # per cell
+    """Return a bar proportional to `count`; only that of 0 is empty."""
+    parts = len(steps)  # a cell
     length = -(-count * BAR * parts // most)
     full, rest = divmod(length, parts)
     return steps[0] * full + (steps[-rest] if rest else "")
 
 
-def _write_hooks(page: Page, meta: Meta) -> None:
+def hook_rows(meta: Meta, words: Wording) -> list[tuple[str, str, str]]:
+    """Return (fact, hook, precision) of each fact; `-` if one is unknown."""
+    return [
+        (
+            words.printable(fact),
+            words.printable(meta.hooks.get(fact, "-")),
+            words.printable(meta.precision.get(fact, "-")),
+        )
+        for fact in dict.fromkeys([*meta.hooks, *meta.precision])
+    ]
+
+
+def _write_hooks(page: TextPage, meta: Meta) -> None:
     page.heading("Hooks")
-    words = page.wording
-    facts = list(meta.hooks) + [fact for fact in meta.precision if fact not in meta.hooks]
-    hooks = [words.printable(meta.hooks.get(fact, "-")) for fact in facts]
-    precisions = [words.printable(meta.precision.get(fact, "-")) for fact in facts]
-    fact_width = max(map(cell_len, facts), default=0)
-    hook_width = max(map(cell_len, hooks), default=0)
-    beside = fact_width + hook_width + max(map(cell_len, precisions), default=0) + 6 <= page.width
-    for fact, hook, precision in zip(facts, hooks, precisions):
-        margin = f"  {left(words.printable(fact), fact_width)}  "
+    rows = hook_rows(meta, page.wording)
+    fact_width, hook_width, precision_width = (
+        max((cell_len(row[column]) for row in rows), default=0) for column in range(3)
+    )
+    beside = fact_width + hook_width + precision_width + 6 <= page.width
+    for fact, hook, precision in rows:
+        margin = f"  {left(fact, fact_width)}  "
         if beside:
             page.line(margin, left(hook, hook_width) + "  ", precision)
         else:
             page.wrapped(margin, [f"{hook}:", precision], gap=" ", hang=" " * cell_len(margin))
 
 
-def _write_losses(page: Page, meta: Meta) -> None:
+def _write_losses(page: TextPage, meta: Meta) -> None:
     page.line()
     page.line((f"lost records: {meta.lost_events}", "bold red" if meta.lost_events else ""))
     if not meta.lost_events:

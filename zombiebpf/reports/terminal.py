@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be written to a stream: how wide, in colour or not, which characters.
+"""The layout that suits a stream: its width, colour, and whether it takes Unicode.
 
-Only the caller of a report asks this; a report itself is told by `TextOptions`.
+The caller of a report finds this out and passes it on as `TextOptions`.
 """
 
 from __future__ import annotations
@@ -12,36 +12,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Callable, Optional, TextIO
 
-from zombiebpf.stack import Frame
+from zombiebpf.model.stack import Frame
 
 DEFAULT_WIDTH = 80
 
-
-Source = Callable[[Frame], Optional[str]]  # the text of a frame's line; None: not to be had
-
-
-def no_source(frame: Frame) -> Optional[str]:
-    """No text of any line."""
-    del frame
-    return None
+SourceReader = Callable[[Frame], Optional[str]]  # the text of a frame's line; None: unavailable
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How a report that people read is laid out, and what it may show beside facts."""
+    """The layout of a report for people, and where it gets source text."""
 
     width: int = DEFAULT_WIDTH  # columns
     color: bool = False
     unicode: bool = True  # False: ASCII only
-    source: Source = no_source
+    source: SourceReader = lambda frame: None
 
 
 def terminal_shape(stream: TextIO, environ: Mapping[str, str]) -> tuple[int, bool]:
-    """Width in columns, and whether to use colour.
+    """Return the width in columns, and whether to use colour.
 
-    A terminal tells its width itself; anything else gets COLUMNS, or else 80.
-    Only a terminal gets colour, unless NO_COLOR is set and not empty
-    (https://no-color.org) or TERM is "dumb".
+    The width is the terminal's own, else COLUMNS, else 80. Only a terminal gets colour,
+    unless NO_COLOR is set and not empty (https://no-color.org) or TERM is "dumb".
     """
     terminal_width = _terminal_width(stream)
     if terminal_width is None:
@@ -51,18 +43,18 @@ def terminal_shape(stream: TextIO, environ: Mapping[str, str]) -> tuple[int, boo
 
 
 def text_options(stream: TextIO, environ: Mapping[str, str]) -> TextOptions:
-    """`terminal_shape`, and whether the stream can take more than ASCII."""
+    """Return the layout for a stream; `unicode` is whether its encoding is UTF."""
     width, color = terminal_shape(stream, environ)
     return TextOptions(width=width, color=color, unicode=_takes_unicode(stream))
 
 
 def _terminal_width(stream: TextIO) -> Optional[int]:
-    """None if it is no terminal; 0 if it is one that does not know its width."""
+    """Return None if the stream is not a terminal, 0 if the terminal does not know its width."""
     try:
         if not stream.isatty():
             return None
         return os.get_terminal_size(stream.fileno()).columns
-    except (OSError, ValueError):  # closed, or a terminal that is no file
+    except (OSError, ValueError):  # closed, or without a descriptor
         return None
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report for people: the fork tree, then the figures, then how it was seen.
+"""The text report: the fork tree, then the figures, then how it was observed.
 
-Plain lines: what goes into a pipe is the same text without colour. PIDs,
-numbers and durations are never cut; only a command may be.
+A pipe gets the same lines as a terminal, without colour. PIDs, numbers and durations are
+never cut; only a command can be.
 """
 
 from __future__ import annotations
@@ -12,25 +12,25 @@ from typing import NamedTuple, TextIO
 
 from rich.cells import cell_len
 
-from zombiebpf.analysis import Analysis, Meta
-from zombiebpf.life import Life, ReapedBy
-from zombiebpf.reports.page import Page, Piece, left, right
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.life import Life, ReapedBy
 from zombiebpf.reports.summary import write_summary
 from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.reports.text_page import Piece, TextPage, left, right
 from zombiebpf.reports.timeline import write_timeline
 from zombiebpf.reports.tree import DEEPEST, fork_tree
-from zombiebpf.reports.wording import Wording
+from zombiebpf.wording.wording import Wording
 
 GAP = "  "
-ROOMY = 30  # a command column narrower than this makes a life take more lines
-SMALLEST = 12
+ROOMY = 30  # if the command column would be narrower, processes take more lines instead
+SMALLEST = 12  # columns of a command
 
 _DIRECTORIES = re.compile(r"(?<!\S)/\S*/(?=[^/\s])")  # of a word that is an absolute path
 _ENDING_STYLES = {"running": "cyan", "exit 0": "", "-": "dim"}
 
 
 class Row(NamedTuple):
-    """A life in words."""
+    """A process in words."""
 
     pid: str
     command: str
@@ -38,14 +38,14 @@ class Row(NamedTuple):
     ended: str
     zombie: str
     latency: str
-    still: str  # takes the place of zombie and latency
+    still: str  # of a zombie: replaces zombie and latency
     reaper: str
     reparented: str
-    origin: str  # a forker's or a parent's name, said in words
+    origin: str  # forker or parent, as a phrase
 
 
 class Columns(NamedTuple):
-    """Widths. 0: no column, the facts go into lines below."""
+    """Widths. 0: no such column, its facts go into lines below."""
 
     pid: int
     command: int
@@ -64,30 +64,22 @@ TITLES = Row(
 
 
 def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
-    """Write the report. Nothing is read but the arguments."""
-    page = Page(out, options)
-    _write_title(page, analysis)
-    if analysis.lives:
-        _write_lives(page, analysis)
-        write_timeline(page, analysis)
-    else:
-        page.line("No process was seen.")
+    """Write the whole report."""
+    page = TextPage(out, options)
+    _write_processes(page, analysis)
+    write_timeline(page, analysis)
     write_summary(page, analysis)
 
 
 def write_tree(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
-    """Who forked whom and what became of each, without the figures."""
-    page = Page(out, options)
-    _write_title(page, analysis)
-    if analysis.lives:
-        _write_lives(page, analysis)
-    else:
-        page.line("No process was seen.")
+    """Write the fork tree with the fate of each process, without the figures."""
+    page = TextPage(out, options)
+    _write_processes(page, analysis)
     page.line()
     page.line(f"lost records: {analysis.meta.lost_events}")
 
 
-def _write_title(page: Page, analysis: Analysis) -> None:
+def _write_processes(page: TextPage, analysis: Analysis) -> None:
     meta = analysis.meta
     words = page.wording
     command = " ".join(words.printable(each) for each in meta.command)
@@ -98,9 +90,9 @@ def _write_title(page: Page, analysis: Analysis) -> None:
     if meta.cut is not None:
         page.wrapped("CUT: ", [words.printable(meta.cut)], "bold red")
     page.line()
-
-
-def _write_lives(page: Page, analysis: Analysis) -> None:
+    if not analysis.lives:
+        page.line("No process was seen.")
+        return
     columns = _choose_columns(page, analysis)
     inline = columns.forker > 0
     _write_row(page, columns, TITLES, TITLES.command, "bold")
@@ -121,8 +113,8 @@ def _write_lives(page: Page, analysis: Analysis) -> None:
             page.wrapped(margin, below, "dim")
 
 
-def _fitted(page: Page, prefix: str, command: str, width: int) -> str:
-    """Where a command is too long, directories go first, then its end."""
+def _fitted(page: TextPage, prefix: str, command: str, width: int) -> str:
+    """Return the command; if it is too long, without directories, then without its end."""
     shorter = command
     while cell_len(prefix + shorter) > width:
         command = shorter
@@ -148,7 +140,7 @@ def _row(life: Life, words: Wording, meta: Meta) -> Row:
 
 
 def _details(row: Row, life: Life) -> list[str]:
-    """What has no column, in the order it happened."""
+    """Return the facts without a column, in the order of their events."""
     phrases = [row.origin]
     if row.reparented:
         phrases.append(row.reparented)
@@ -161,8 +153,8 @@ def _details(row: Row, life: Life) -> list[str]:
     return phrases
 
 
-def _choose_columns(page: Page, analysis: Analysis) -> Columns:
-    """The widths that all lives need; the command gets what remains, if it needs it."""
+def _choose_columns(page: TextPage, analysis: Analysis) -> Columns:
+    """Return the widths that all processes need; the command gets at most what remains."""
     widest = [cell_len(title) for title in TITLES]
     reparented = False
     for node in fork_tree(analysis.lives):
@@ -187,7 +179,7 @@ def _choose_columns(page: Page, analysis: Analysis) -> Columns:
     return Columns(pid, command, forker, ended, zombie, latency, reaper, reparenting)
 
 
-def _write_row(page: Page, columns: Columns, row: Row, command: str, style: str = "") -> None:
+def _write_row(page: TextPage, columns: Columns, row: Row, command: str, style: str = "") -> None:
     pieces: list[Piece] = [
         (right(row.pid, columns.pid) + GAP, style),
         (left(command, columns.command) + GAP, style),

@@ -1,69 +1,57 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The text report's timeline: one line a process, scaled to the width.
+"""The timeline of the text report: one line a process, scaled to the width.
 
-Zombies are letters, so that they stand out without colour too.
+Zombies are drawn as letters, so that they are visible without colour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Optional
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from typing import Optional
 
 from rich.cells import cell_len
 
-from zombiebpf.analysis import Analysis, Join
-from zombiebpf.attribution.sites import found_dead
-from zombiebpf.life import Life
-from zombiebpf.reports.page import Page, Piece, left
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life
+from zombiebpf.reports.pid_index import PidIndex
+from zombiebpf.reports.text_page import Piece, TextPage, left
 from zombiebpf.reports.tree import fork_tree
-from zombiebpf.reports.who import Who
 
-MOST = 200  # lines; a longer list is no picture any more
-NAME = 0.3  # of the width, at the most
-DEEPEST = 6
+MAX_LINES = 200
+NAME_SHARE = 0.3  # of the width, at most
+DEEPEST = 6  # levels of the fork tree that are drawn
 
 RUNS, WAITS, ZOMBIE, ENDS, ADOPTED = "runs", "waits", "zombie", "ends", "adopted"
-BEFORE, DEAD = "before", "dead"  # it began before the observation: running, or as a zombie
+BEFORE, DEAD = "before", "dead"  # existed before the observation: running, or as a zombie
 STYLES = {
     RUNS: "cyan", WAITS: "blue", ZOMBIE: "bold red", ENDS: "", ADOPTED: "green", BEFORE: "cyan",
     DEAD: "bold red",
 }  # fmt: skip
 
 
-class Signs(NamedTuple):
-    runs: str
-    waits: str
-    zombie: str
-    ends: str
-    adopted: str
-    before: str
-    dead: str
+# The character of each state, in the order of STYLES.
+UNICODE, ASCII = dict(zip(STYLES, "─═Z┤┴««")), dict(zip(STYLES, "-=Z|^<<"))
 
 
-UNICODE = Signs("─", "═", "Z", "┤", "┴", "«", "«")
-ASCII = Signs("-", "=", "Z", "|", "^", "<", "<")
-
-
-def write_timeline(page: Page, analysis: Analysis) -> None:
-    """A title, a scale, a line for each of the first MOST lives, and what the signs mean."""
+def write_timeline(page: TextPage, analysis: Analysis) -> None:
+    """Write a title, a scale, a line for each of the first MAX_LINES processes, and a legend."""
     nodes = list(fork_tree(analysis.lives))
     if not nodes:
         return
     words, signs = page.wording, UNICODE if page.wording.unicode else ASCII
-    shown = nodes[:MOST]
+    shown = nodes[:MAX_LINES]
     labels = [
         node.prefix(page.glyphs, DEEPEST) + f"{words.pid(node.life)} {words.command(node.life)}"
         for node in shown
     ]
-    width = min(max(map(cell_len, labels)), int(page.width * NAME))
+    width = min(max(map(cell_len, labels)), int(page.width * NAME_SHARE))
     cells = page.width - width - 4
     span = _span(analysis)
     waits = _waits(analysis)
     page.heading("Timeline")
-    begin, end = (
-        words.duration(span[0] - analysis.meta.started_ns),
-        words.duration(span[1] - analysis.meta.started_ns),
-    )
+    begin, end = (words.duration(ns - analysis.meta.started_ns) for ns in span)
     begin = "0" if span[0] == analysis.meta.started_ns else begin
     page.line("  " + left("", width) + "  " + left(begin, cells - cell_len(end)) + end)
     before = False
@@ -72,28 +60,28 @@ def write_timeline(page: Page, analysis: Analysis) -> None:
         marks = row(node.life, waits.get(id(node.life), ()), span, cells)
         before = before or BEFORE in marks or DEAD in marks
         page.line(f"  {name}  ", *_pieces(marks, signs))
-    if len(nodes) > MOST:
-        page.line(f"  and {len(nodes) - MOST} more processes: the HTML report draws them all")
+    if len(nodes) > MAX_LINES:
+        page.line(f"  and {len(nodes) - MAX_LINES} more processes: the HTML report draws them all")
     meaning = [
-        f"{signs.runs} runs",
-        f"{signs.waits} waits for a child",
-        f"{signs.zombie} zombie",
-        f"{signs.adopted} reparented",
-        f"{signs.ends} reaped",
+        f"{signs[RUNS]} runs",
+        f"{signs[WAITS]} waits for a child",
+        f"{signs[ZOMBIE]} zombie",
+        f"{signs[ADOPTED]} reparented",
+        f"{signs[ENDS]} reaped",
     ]
     if not waits:
         del meaning[1]
     if before:
-        meaning.append(f"{signs.before} since before we looked")
+        meaning.append(f"{signs[BEFORE]} since before we looked")
     page.wrapped("  ", meaning, "dim", gap="   ")
 
 
 def row(
     life: Life, joins: Sequence[Join], span: tuple[int, int], cells: int
 ) -> list[Optional[str]]:
-    """What each cell shows. None: the process was not there.
+    """Return the state that each cell shows; None: the process did not exist.
 
-    A zombie interval is seen if it fills half a cell; the end mark is always.
+    A zombie interval is shown if it fills at least half a cell, a reap always.
     """
     first, last = span
     marks: list[Optional[str]] = [None] * cells
@@ -107,7 +95,7 @@ def row(
 
     begin = first if life.fork_ns is None else life.fork_ns
     dead = _first(life.exit_ns, life.zombie_ns, life.reap_ns, last)
-    if found_dead(life):
+    if life.already_zombie:
         dead = first
         fill(first, _first(life.reap_ns, last), ZOMBIE)
     else:
@@ -125,7 +113,7 @@ def row(
         marks[cell(each.ns)] = ADOPTED
     if life.reap_ns is not None:
         marks[cell(life.reap_ns)] = ENDS
-    if found_dead(life):
+    if life.already_zombie:
         marks[0] = DEAD
     elif life.parent is not None and life.fork_ns is None:
         marks[0] = BEFORE
@@ -140,30 +128,26 @@ def _span(analysis: Analysis) -> tuple[int, int]:
 
 
 def _waits(analysis: Analysis) -> dict[int, list[Join]]:
-    """The joins of each life, by its id()."""
+    """Return the joins of each process, by the id() of its record."""
     found: dict[int, list[Join]] = {}
-    who = Who(analysis.lives)
+    index = PidIndex(analysis.lives)
     for join in analysis.joins or ():
-        index = who.had(join.pid, join.began_ns if join.began_ns is not None else join.ended_ns)
-        if index is not None:
-            found.setdefault(id(analysis.lives[index]), []).append(join)
+        instant = join.began_ns if join.began_ns is not None else join.ended_ns
+        waiter = index.find(join.pid, instant)
+        if waiter is not None:
+            found.setdefault(id(analysis.lives[waiter]), []).append(join)
     return found
 
 
-def _pieces(marks: Sequence[Optional[str]], signs: Signs) -> list[Piece]:
-    """Neighbours of one kind together."""
+def _pieces(marks: Sequence[Optional[str]], signs: Mapping[str, str]) -> list[Piece]:
+    """Return a piece for each run of equal cells."""
     pieces: list[Piece] = []
-    place = 0
-    while place < len(marks):
-        mark, begin = marks[place], place
-        while place < len(marks) and marks[place] == mark:
-            place += 1
-        count = place - begin
-        sign = " " if mark is None else getattr(signs, mark)
-        pieces.append((sign * count, "" if mark is None else STYLES[mark]))
+    for mark, run in groupby(marks):
+        sign, style = (" ", "") if mark is None else (signs[mark], STYLES[mark])
+        pieces.append((sign * sum(1 for _ in run), style))
     return pieces
 
 
 def _first(*instants: Optional[int]) -> int:
-    """The first that was seen; the last one always is."""
+    """Return the first that is known; the last one always is."""
     return next(ns for ns in instants if ns is not None)

@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who forked whom: lives in the order of the fork tree, parents first."""
+"""The fork tree: processes in depth-first order, forkers before their children."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from zombiebpf.life import Life
-from zombiebpf.reports.wording import Glyphs
+from zombiebpf.model.life import Life
+from zombiebpf.wording.text import Glyphs
 
 
 class Node(NamedTuple):
-    """A life's place in the fork tree."""
+    """A process in the fork tree."""
 
     life: Life
-    depth: int  # 0: its forker is not among the lives
+    depth: int  # 0: its forker was not observed
     siblings: tuple[bool, ...]  # on each level below the root: does a younger sibling follow?
     children: bool
 
     def prefix(self, glyphs: Glyphs, limit: int) -> str:
-        """What leads to the name; beyond `limit` levels, the depth as a number."""
+        """Return the branches before the name; beyond `limit` levels, the depth as a number."""
         if self.depth == 0:
             return ""
         if self.depth > limit:
@@ -28,7 +28,7 @@ class Node(NamedTuple):
         return self._rails(glyphs, self.depth - 1) + last
 
     def margin(self, glyphs: Glyphs, limit: int) -> str:
-        """What stands left of further lines about the life."""
+        """Return the branches before further lines about the process."""
         rails = self._rails(glyphs, min(self.depth, limit))
         return rails + (glyphs.through if self.children and self.depth < limit else glyphs.blank)
 
@@ -38,19 +38,19 @@ class Node(NamedTuple):
         )
 
 
-DEEPEST = 12  # levels of siblings that are remembered: more are never drawn
+DEEPEST = 12  # levels of branches that are drawn
 
 
 def fork_tree(lives: Sequence[Life]) -> Iterator[Node]:
-    """Each life once; siblings and roots by fork time, those without one first.
+    """Return each process once; siblings and roots by fork time, those without one first.
 
-    An actor is named by its PID alone, so a forker is the life that had this PID
-    when the child was forked.
+    An actor is named by its PID alone: the forker is the process that had this PID when the
+    child was forked.
     """
     in_order = sorted(
         lives, key=lambda life: (-1 if life.fork_ns is None else life.fork_ns, life.start_ns)
     )
-    newest: dict[int, int] = {}  # pid -> index of the last life that had it so far
+    newest: dict[int, int] = {}  # pid -> index of the last process that had it so far
     children: dict[int, list[int]] = {}
     roots: list[int] = []
     for index, life in enumerate(in_order):
@@ -75,7 +75,7 @@ def fork_tree(lives: Sequence[Life]) -> Iterator[Node]:
 
 
 def _gone(forker: Life, child: Life) -> bool:
-    """Was it reaped before the child was forked? Then another had its PID."""
+    """Return whether it was reaped before the fork: then another process had its PID."""
     if forker.reap_ns is None or child.fork_ns is None:
         return False
     return forker.reap_ns < child.fork_ns

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which scenarios there are: NAME.yaml beside NAME.py, built in or in a directory of the user's."""
+"""The scenarios of a directory: NAME.yaml beside NAME.py, built in or the user's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ _PACKAGE = Path(__file__).resolve().parent.parent
 
 
 def built_in() -> Path:
-    """Where ours lie: in a wheel inside the package, in a checkout beside it."""
+    """Return the directory of the built-in scenarios: in the package, or beside it in a checkout.
+
+    Raise ZombiebpfError if it is missing.
+    """
     for place in (_PACKAGE / "scenarios", _PACKAGE.parent / "scenarios"):
         if place.is_dir():
             return place
@@ -25,12 +28,12 @@ def built_in() -> Path:
 
 
 def names(directory: Path) -> list[str]:
-    """Of the scenarios in it, sorted."""
+    """Return the names of the scenarios in a directory, sorted."""
     return sorted(path.stem for path in directory.glob("*.yaml"))
 
 
 def load(name: str, directory: Path) -> Scenario:
-    """ScenarioError if it is wrong, or its workload is not beside it."""
+    """Read one scenario. Raise ScenarioError if it is invalid or its workload is missing."""
     path = directory / f"{name}.yaml"
     try:
         text = path.read_text(encoding="utf-8")
@@ -43,7 +46,10 @@ def load(name: str, directory: Path) -> Scenario:
 
 
 def choose(wanted: Sequence[str], directory: Optional[Path] = None) -> list[Scenario]:
-    """Scenarios by name, in the order named; `all` is all of them. UsageError if there is none."""
+    """Load scenarios by name, in the given order; `all` means every one.
+
+    `directory` None means the built-in ones. Raise UsageError if a name is unknown.
+    """
     place = built_in() if directory is None else directory
     if not place.is_dir():
         raise UsageError(f"{place}: no such directory")
@@ -59,7 +65,7 @@ def choose(wanted: Sequence[str], directory: Optional[Path] = None) -> list[Scen
 
 
 def _shown(path: Path) -> str:
-    """As the user would name it from where he is."""
+    """Return the path as typed from the current directory."""
     try:
         return str(path.resolve().relative_to(Path.cwd()))
     except ValueError:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Numbers of a scenario: durations with units, and arithmetic over its knobs.
 
-A number is seconds where a duration is meant. `50 ms`, `1.5 s`, `200 us` and
-`2 min` are numbers of seconds too, alone or within an expression:
-`0.8 * (parent - child) + 50 ms`.
+A number without a unit is in seconds where a duration is meant. `50 ms`, `1.5 s`, `200 us`
+and `2 min` are seconds too, alone or in an expression: `0.8 * (parent - child) + 50 ms`.
 """
 
 from __future__ import annotations
@@ -29,13 +28,14 @@ _FUNCTIONS: Mapping[str, Callable[..., Number]] = {"min": min, "max": max}
 
 
 class ExpressionError(ValueError):
-    """What is wrong with an expression, and what would be right."""
+    """An invalid expression; the message says what would be valid."""
 
 
 class Expression:
     """Arithmetic over knobs: + - * / ( ), numbers, units, knobs' names, min() and max()."""
 
     def __init__(self, text: Union[str, Number]) -> None:
+        """Parse `text`. Raise ExpressionError if it is not such an expression."""
         self.text = str(text)
         try:
             self._tree = ast.parse(_WITH_UNIT.sub(_seconds, self.text), mode="eval").body
@@ -45,22 +45,13 @@ class Expression:
             ) from None
         _require_simple(self._tree, self.text)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Expression) and other.text == self.text
-
-    def __hash__(self) -> int:
-        return hash(self.text)
-
-    def __repr__(self) -> str:
-        return f"Expression({self.text!r})"
-
     def value(self, knobs: Mapping[str, object]) -> Number:
-        """ExpressionError for a knob that there is not, or that is no number."""
+        """Return the value. Raise ExpressionError for an unknown knob or one without a number."""
         return _value(self._tree, knobs)
 
 
 def duration(text: str) -> Number:
-    """`50 ms` -> 0.05. ExpressionError for anything else than a number and a unit."""
+    """Return 0.05 for `50 ms`. Raise ExpressionError if `text` is not a number with a unit."""
     match = _WITH_UNIT.fullmatch(text.strip())
     if match is None:
         raise ExpressionError(f"{text!r} is no duration; such is right: 50 ms, 1.5 s, 200 us")
@@ -68,7 +59,7 @@ def duration(text: str) -> Number:
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'child'?`, or what there is."""
+    """Return `did you mean 'child'?`, or the list of the known names."""
     known = sorted(names)
     close = difflib.get_close_matches(name, known, 1, 0.6)
     if close:

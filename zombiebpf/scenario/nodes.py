@@ -1,32 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading YAML so that every complaint can say where: file:line, what, what would be right."""
+"""YAML read so that every error can say where: file:line, what is wrong, what would be valid."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Optional
+from contextlib import suppress
+from typing import Any, Callable, Optional, TypeVar
 
 import yaml
 
 from zombiebpf.errors import UsageError
 from zombiebpf.scenario.expression import Expression, ExpressionError, Number, duration, near
 
+T = TypeVar("T")
+
 
 class ScenarioError(UsageError):
-    """A scenario that cannot be used: `file:line: what is wrong (what would be right)`."""
+    """An invalid scenario: `file:line: what is wrong (what would be valid)`."""
 
 
 class Node:
-    """A piece of a YAML document that knows where it stands."""
+    """A piece of a YAML document and its line. Its readers raise ScenarioError."""
 
-    def __init__(self, node: yaml.Node, file: str) -> None:
+    def __init__(self, node: yaml.Node, file: str, line: int = 0) -> None:
+        """`line` is the line to report, if it is not that of the node itself."""
         self._node = node
         self._file = file
-        self.line: int = node.start_mark.line + 1
+        self.line: int = line or node.start_mark.line + 1
 
     @classmethod
     def document(cls, text: str, file: str) -> Node:
-        """The only document of a text. ScenarioError if it is no YAML."""
+        """Parse the only document of a text. Raise ScenarioError if it is not YAML."""
         loader = yaml.SafeLoader(text)
         try:
             node = loader.get_single_node()
@@ -43,116 +47,113 @@ class Node:
 
     @property
     def where(self) -> str:
+        """`file:line`."""
         return f"{self._file}:{self.line}"
 
-    def wrong(self, what: str, right: Optional[str] = None) -> ScenarioError:
+    def error(self, what: str, right: Optional[str] = None) -> ScenarioError:
+        """Return an error about this node: what is wrong, and what would be valid."""
         return ScenarioError(f"{self.where}: {what}", right)
 
     @property
     def is_mapping(self) -> bool:
+        """Whether it has keys."""
         return isinstance(self._node, yaml.MappingNode)
 
     @property
     def is_sequence(self) -> bool:
+        """Whether it is a list."""
         return isinstance(self._node, yaml.SequenceNode)
 
     def mapping(self, what: str) -> dict[str, Node]:
-        """Key -> value, in the order of the file; each key once."""
+        """Return the values by key, in the order of the file. A value has its key's line."""
         if not isinstance(self._node, yaml.MappingNode):
-            raise self.wrong(f"{what} must be a mapping", "key: value")
+            raise self.error(f"{what} must be a mapping", "key: value")
         result: dict[str, Node] = {}
         for key_node, value in self._node.value:
             key = Node(key_node, self._file)
             name = key.plain()
             if not isinstance(name, str):
-                raise key.wrong(f"{name!r} is no name")
+                raise key.error(f"{name!r} is no name")
             if name in result:
-                raise key.wrong(f"{name!r} stands twice in {what}")
-            result[name] = _Value(value, self._file, key.line)
+                raise key.error(f"{name!r} stands twice in {what}")
+            result[name] = Node(value, self._file, key.line)
         return result
 
     def fields(self, what: str, known: Sequence[str], needed: Sequence[str] = ()) -> Fields:
-        """The same, refusing keys that are not `known` and missing ones that are `needed`."""
+        """Return the values by key; refuse keys that are not `known`, require the `needed`."""
         found = self.mapping(what)
         for name, node in found.items():
             if name not in known:
-                raise node.wrong(f"{what} has no key {name!r}", near(name, known))
+                raise node.error(f"{what} has no key {name!r}", near(name, known))
         for name in needed:
             if name not in found:
-                raise self.wrong(f"{what} lacks the key {name!r}")
+                raise self.error(f"{what} lacks the key {name!r}")
         return Fields(self, found)
 
     def sequence(self, what: str) -> list[Node]:
+        """Return the items of a list."""
         if not isinstance(self._node, yaml.SequenceNode):
-            raise self.wrong(f"{what} must be a list", "- item")
+            raise self.error(f"{what} must be a list", "- item")
         return [Node(each, self._file) for each in self._node.value]
 
     def plain(self) -> Any:
-        """The value as YAML has it."""
+        """Return the value as YAML has it."""
         loader = yaml.SafeLoader("")
         try:
             return loader.construct_object(self._node, deep=True)
         except yaml.YAMLError as error:
-            raise self.wrong(f"this is no plain value: {error}") from None
+            raise self.error(f"this is no plain value: {error}") from None
         finally:
             loader.dispose()
 
     def text(self, what: str) -> str:
-        """A line or a paragraph; a folded one has no end of line at its end."""
+        """Return non-empty text, without white space around it."""
         value = self.plain()
         if not isinstance(value, str) or not value.strip():
-            raise self.wrong(f"{what} must be text, it is {value!r}", "put it in quotes")
+            raise self.error(f"{what} must be text, it is {value!r}", "put it in quotes")
         return value.strip()
 
-    def truth(self, what: str) -> bool:
+    def boolean(self, what: str) -> bool:
+        """Return true or false."""
         value = self.plain()
         if not isinstance(value, bool):
-            raise self.wrong(f"{what} must be true or false, it is {value!r}")
+            raise self.error(f"{what} must be true or false, it is {value!r}")
         return value
 
-    def whole(self, what: str) -> int:
+    def integer(self, what: str) -> int:
+        """Return a whole number."""
         value = self.plain()
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.wrong(f"{what} must be a whole number, it is {value!r}")
+            raise self.error(f"{what} must be a whole number, it is {value!r}")
         return int(value)
 
     def one_of(self, what: str, known: Sequence[str]) -> str:
+        """Return one of the known texts."""
         value = self.plain()
         if value not in known:
-            raise self.wrong(f"{what} cannot be {value!r}", near(str(value), known))
+            raise self.error(f"{what} cannot be {value!r}", near(str(value), known))
         return str(value)
 
     def some_of(self, what: str, known: Sequence[str]) -> tuple[str, ...]:
-        """A list, or one alone."""
+        """Return some of the known texts, given as a list or as a single one."""
         nodes = self.sequence(what) if self.is_sequence else [self]
         return tuple(each.one_of(what, known) for each in nodes)
 
-    def texts(self, what: str) -> tuple[str, ...]:
-        return tuple(each.text(what) for each in self.sequence(what))
-
     def expression(self, what: str, knobs: Mapping[str, object]) -> Expression:
-        """Arithmetic over `knobs`, which has a value with these."""
+        """Return arithmetic that can be evaluated with `knobs`."""
         value = self.plain()
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise self.wrong(f"{what} must be a number or an expression, it is {value!r}")
+            raise self.error(f"{what} must be a number or an expression, it is {value!r}")
         try:
             expression = Expression(value)
             expression.value(knobs)
         except ExpressionError as error:
-            raise self.wrong(f"{what}: {error}") from None
+            raise self.error(f"{what}: {error}") from None
         return expression
 
     def knob(self, what: str) -> object:
-        """A number, a duration with its unit (then seconds), true or false, text, or a list."""
+        """Return a number, a duration with a unit as seconds, true or false, text, or a list."""
         return _knob(self.plain(), self, what)
-
-
-class _Value(Node):
-    """The value of a key: it stands where its key does."""
-
-    def __init__(self, node: yaml.Node, file: str, line: int) -> None:
-        super().__init__(node, file)
-        self.line = line
 
 
 class Fields:
@@ -169,7 +170,16 @@ class Fields:
         return self._found[name]
 
     def get(self, name: str) -> Optional[Node]:
+        """Return the value of an optional key."""
         return self._found.get(name)
+
+    def read(self, name: str, reader: Callable[[Node], T]) -> Optional[T]:
+        """Return what `reader` makes of the value of an optional key."""
+        return reader(self._found[name]) if name in self._found else None
+
+    def flag(self, name: str) -> bool:
+        """Return the boolean of an optional key; False without it."""
+        return name in self._found and self._found[name].boolean(name)
 
 
 def _knob(value: Any, node: Node, what: str) -> object:
@@ -178,25 +188,16 @@ def _knob(value: Any, node: Node, what: str) -> object:
     if value is None or isinstance(value, (bool, int, float)):
         return value
     if not isinstance(value, str):
-        raise node.wrong(f"{what} cannot be {value!r}", "a number, a duration, text or a list")
-    return knob_value(value)
-
-
-def knob_value(text: str) -> object:
-    """`50 ms` -> 0.05; text that is no duration stays text."""
+        raise node.error(f"{what} cannot be {value!r}", "a number, a duration, text or a list")
     try:
-        return duration(text)
+        return duration(value)
     except ExpressionError:
-        return text
+        return value
 
 
 def number(text: str) -> Number:
-    """What `--set` is given. ExpressionError if it is no number or duration."""
-    try:
-        return int(text)
-    except ValueError:
-        pass
-    try:
-        return float(text)
-    except ValueError:
-        return duration(text)
+    """Read the value of `--set`. Raise ExpressionError if it is not a number or duration."""
+    for read in (int, float):
+        with suppress(ValueError):
+            return read(text)
+    return duration(text)

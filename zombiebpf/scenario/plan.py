@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which runs there will be: scenarios x Pythons x start methods x repetitions. Pure."""
+"""The plan of a session: scenarios x interpreters x start methods x repetitions. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from zombiebpf.scenario.results import Interpreter
 from zombiebpf.scenario.schema import START_METHODS, Scenario
 
 ALL_METHODS = "all"
-ADOPTER_DELAY = "adopter_delay"  # a knob of the keeper's, not of the workload's
+ADOPTER_DELAY = "adopter_delay"  # a knob of the workload's reaper
 
 
 class Planned(NamedTuple):
-    """One run to come; or, with `skip`, why there will be none."""
+    """A planned run; `skip` says why it is left out."""
 
     scenario: Scenario
     interpreter: Interpreter
@@ -34,7 +34,10 @@ def plan(
     settings: Sequence[str] = (),
     repeat: int = 1,
 ) -> list[Planned]:
-    """`methods` empty: each scenario's default. UsageError if `settings` cannot be meant."""
+    """Return the runs in their order. Without `methods`, each scenario's default is used.
+
+    `settings` are `KNOB=VALUE`. Raise UsageError for an invalid one, or if nothing can be run.
+    """
     knobs = _set(scenarios, settings)
     result = []
     for _ in range(repeat):
@@ -61,15 +64,15 @@ def _methods(scenario: Scenario, wanted: Sequence[str]) -> Sequence[Optional[str
 
 
 def _skip(scenario: Scenario, interpreter: Interpreter, method: Optional[str]) -> str:
-    if not scenario.pythons.include(interpreter.version):
-        return f"is for Python {scenario.pythons.text}, this is {interpreter.name}"
+    if not scenario.python_versions.include(interpreter.version):
+        return f"is for Python {scenario.python_versions.text}, this is {interpreter.name}"
     if method is not None and method not in scenario.start_methods:
         return f"is for {' and '.join(scenario.start_methods)}, not for {method}"
     return ""
 
 
 def _set(scenarios: Sequence[Scenario], settings: Sequence[str]) -> dict[str, dict[str, object]]:
-    """The knobs of each scenario by its name, after `knob=value`..."""
+    """Return the knobs of each scenario by its name, with the settings applied."""
     result = {each.name: dict(each.knobs) for each in scenarios}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -90,7 +93,7 @@ def _set(scenarios: Sequence[Scenario], settings: Sequence[str]) -> dict[str, di
 
 
 def _value(setting: str, text: str, default: object) -> object:
-    """Of the same type as the default."""
+    """Read a value of the same type as the default."""
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]

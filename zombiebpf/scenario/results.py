@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What came of a run, and of a session of them."""
+"""Results: of one run of a scenario, and of a session of runs."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
-from zombiebpf.analysis import Analysis, Join, Meta
 from zombiebpf.errors import EXIT_EXPECTATION, EXIT_FAILURE, EXIT_SIGNAL
-from zombiebpf.life import Life
-from zombiebpf.scenario.bounds import Truth
-from zombiebpf.scenario.evidence import Line
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life
+from zombiebpf.scenario.bounds import Tristate
+from zombiebpf.scenario.evidence import TimelineEntry
 from zombiebpf.scenario.expectations import Outcome
-from zombiebpf.scenario.pythons import Version
+from zombiebpf.scenario.python_versions import Version
 from zombiebpf.scenario.schema import Scenario
 
 
 class Verdict(enum.Enum):
+    """Whether the expectations of a run held."""
+
     HELD = "held"
     NOT_HELD = "not held"
-    INCOMPLETE = "incomplete"  # the observation lacks something: nothing is concluded
-    FAILED = "failed"  # the workload did not do what it was to do
-    SKIPPED = "skipped"  # the scenario is not for this Python or start method
+    INCOMPLETE = "incomplete"  # facts are missing: nothing is concluded
+    FAILED = "failed"  # the workload crashed or did not end in time
+    SKIPPED = "skipped"  # the scenario does not support this Python or start method
 
 
 @dataclass(frozen=True)
@@ -36,40 +39,40 @@ class Interpreter:
 
     @property
     def name(self) -> str:
-        """`3.11.2`."""
+        """Return `3.11.2`."""
         return ".".join(map(str, self.version))
 
 
 @dataclass(frozen=True)
 class Run:
-    """A scenario, run once."""
+    """One run of a scenario."""
 
     scenario: Scenario
     interpreter: Interpreter
     start_method: Optional[str]
     knobs: Mapping[str, object]
     verdict: Verdict
-    why: str = ""  # it is incomplete, failed or skipped
+    why: str = ""  # the reason for INCOMPLETE, FAILED or SKIPPED
     outcomes: Sequence[Outcome] = ()
     analysis: Optional[Analysis] = None
     says: str = ""  # the article's sentence, with the measured values
     answer: Sequence[str] = ()
-    evidence: Sequence[Line] = ()
+    evidence: Sequence[TimelineEntry] = ()
     output: str = ""  # what the workload printed
     lives: Sequence[Life] = ()  # of the workload's descendants, without its main process
-    marked: Sequence[Join] = ()  # joins, as the workload told of them
-    disagreements: Sequence[str] = ()  # of the joins that were seen with these
-    reaps: Sequence[tuple[str, str]] = ()  # who reaped each of these, and by which call
+    logged_joins: Sequence[Join] = ()  # by the workload itself
+    disagreements: Sequence[str] = ()  # between observed and logged joins
+    reaps: Sequence[tuple[str, str]] = ()  # (reaper, call) of each reaped process in `lives`
 
     @property
     def article_verdict(self) -> str:
-        """right, wrong, imprecise, or - where the article says nothing."""
+        """Return right, wrong or imprecise; `-` if the article makes no claim."""
         article = self.scenario.article
         return "-" if article is None else article.verdict_of(self.start_method)
 
     @property
-    def agrees(self) -> Truth:
-        """Whether the article's claim agrees with the kernel; None if this run does not tell."""
+    def agrees(self) -> Tristate:
+        """Return whether the article's claim agrees with the kernel; None: not concluded."""
         if self.verdict is not Verdict.HELD or self.scenario.article is None:
             return None
         return self.article_verdict == "right"
@@ -77,7 +80,7 @@ class Run:
 
 @dataclass
 class Session:
-    """All runs, and how they were observed."""
+    """All runs of one invocation."""
 
     runs: list[Run] = field(default_factory=list)
     planned: int = 0
@@ -85,7 +88,7 @@ class Session:
 
     @property
     def exit_code(self) -> int:
-        """A failed observation outweighs an expectation that was not met."""
+        """Return the exit status; a failed observation outweighs an expectation not met."""
         verdicts = {run.verdict for run in self.runs}
         if verdicts & {Verdict.INCOMPLETE, Verdict.FAILED}:
             return EXIT_FAILURE
@@ -95,9 +98,5 @@ class Session:
 
     @property
     def lives(self) -> list[Life]:
-        """Of all runs' workloads, for statistics over all."""
+        """Return the processes of all workloads."""
         return [life for run in self.runs for life in run.lives]
-
-    @property
-    def meta(self) -> Optional[Meta]:
-        return next((run.analysis.meta for run in self.runs if run.analysis is not None), None)

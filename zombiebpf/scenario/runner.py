@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run scenarios under one observer: the only part of the package that is not pure."""
+"""Run scenarios under one observer. The only module of the package that starts processes."""
 
 from __future__ import annotations
 
@@ -7,87 +7,75 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Optional
 
+from zombiebpf.command.inherited import InheritedState
+from zombiebpf.command.user import User, environment_of
 from zombiebpf.errors import UsageError
-from zombiebpf.events import Event, Wait
-from zombiebpf.inheritance import Inheritance
-from zombiebpf.kernel.calls import syscall_names
-from zombiebpf.kernel.observer import Observer
-from zombiebpf.observe import CommandRun
-from zombiebpf.scenario import marks
+from zombiebpf.kernel.syscalls import syscall_names
+from zombiebpf.model.events import Event, Wait
+from zombiebpf.observe.command_run import CommandRun
+from zombiebpf.observe.rule_files import load_rules
+from zombiebpf.observe.selfcheck import start_observer
+from zombiebpf.scenario import workload_log
 from zombiebpf.scenario.plan import ADOPTER_DELAY, Planned
 from zombiebpf.scenario.results import Interpreter, Run, Verdict
 from zombiebpf.scenario.verdict import conclude
-from zombiebpf.user import User, environment_of
 
 LIMIT_S = 60.0  # a workload that has not ended by then is killed
 LINGER_S = 10.0  # for orphans of the machine's init, which may take its time
 OUTPUT_BYTES = 8192  # of what a workload prints, its end
 
 _HERE = Path(__file__).resolve().parent
-KEEPER = _HERE / "keeper.py"
+WORKLOAD_REAPER = _HERE / "workload_reaper.py"
 WORKLOAD = _HERE / "workload"
 _ASK = "import json, sys; print(json.dumps([sys.executable, list(sys.version_info[:3])]))"
 
 
-class WaitKeepingObserver(Observer):
-    """Keeps the Wait events that pass, which a life does not."""
-
-    def __init__(self, forced: Optional[Mapping[str, str]] = None) -> None:
-        super().__init__(forced, waits=True)
-        self.waits: list[Wait] = []
-
-    def read(self) -> list[Event]:
-        events = super().read()
-        self.waits += [event for event in events if isinstance(event, Wait)]
-        return events
-
-
-class Stage:
-    """A context manager: within it runs can be made, as `user` (None: as we are)."""
+class ScenarioRunner:
+    """Runs scenarios under one observer. Use it in a `with` statement."""
 
     def __init__(
         self,
-        inherited: Inheritance,
+        inherited: InheritedState,
         user: Optional[User],
         forced: Optional[Mapping[str, str]] = None,
     ) -> None:
-        # a workload reads nothing and prints into a file; the keeper may have to complain
+        """Attach the observer. Workloads run as `user`; None: as the user of this process."""
+        # A workload reads nothing and prints into a file; its reaper may print an error.
         self._inherited = inherited._replace(descriptors=(2,))
         self._user = user
-        self._observer = WaitKeepingObserver(forced)
+        self._rules = load_rules()
+        self._waits: list[Wait] = []
         self.interrupted = False
+        self._observer = start_observer(forced, waits=True)
 
-    def __enter__(self) -> Stage:
-        self._observer.__enter__()
+    def __enter__(self) -> ScenarioRunner:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        self._observer.__exit__(kind, error, trace)
+    def __exit__(self, *_: object) -> None:
+        self._observer.close()
+
+    def _keep_waits(self, events: Sequence[Event]) -> Sequence[Event]:
+        """Keep the Wait events that pass, which no process record has."""
+        self._waits += [event for event in events if isinstance(event, Wait)]
+        return events
 
     def run(self, planned: Planned) -> Run:
-        """Run it once. CommandError if not even the keeper starts.
+        """Run it once. Raise CommandError if the workload's reaper cannot be started.
 
-        After Ctrl-C `interrupted` is true, and what is returned says so.
+        After Ctrl-C `interrupted` is true and the result is FAILED.
         """
         with _files(self._user) as files:
             lost_before = self._observer.lost()
-            self._observer.waits.clear()
-            observed = CommandRun(self._observer, self._inherited)
-            analysis = observed.run(
+            self._waits.clear()
+            observation = CommandRun(self._observer, self._inherited, self._rules, self._keep_waits)
+            analysis = observation.run(
                 command(planned, files), self._user, self._environ(planned, files), LINGER_S
             )
             lost = {
@@ -99,23 +87,13 @@ class Stage:
             analysis = replace(analysis, meta=meta)
             output = files.read_output()
             try:
-                told = marks.parse(files.read_marks())
-            except marks.MarksError as error:
+                log = workload_log.parse(files.read_log())
+            except workload_log.WorkloadLogError as error:
                 return self._failed(planned, error.what, output)
-        if told.interrupted:
+        if log.interrupted:
             self.interrupted = True
             return self._failed(planned, "interrupted", output)
-        return conclude(
-            planned.scenario,
-            planned.interpreter,
-            planned.start_method,
-            planned.knobs,
-            analysis,
-            told,
-            list(self._observer.waits),
-            syscall_names(),
-            output,
-        )
+        return conclude(planned, analysis, log, list(self._waits), syscall_names(), output)
 
     def _failed(self, planned: Planned, why: str, output: str) -> Run:
         scenario, interpreter, method, knobs, _ = planned
@@ -127,7 +105,7 @@ class Stage:
         path = environ.get("PYTHONPATH")
         knobs = {name: value for name, value in planned.knobs.items() if name != ADOPTER_DELAY}
         environ.update(
-            ZOMBIEBPF_MARKS=files.marks,
+            ZOMBIEBPF_MARKS=files.log,
             ZOMBIEBPF_KNOBS=json.dumps(knobs),
             PYTHONPATH=str(WORKLOAD) + (os.pathsep + path if path else ""),
             PYTHONDONTWRITEBYTECODE="1",
@@ -136,7 +114,7 @@ class Stage:
 
 
 def command(planned: Planned, files: _Files) -> list[str]:
-    """The keeper's arguments; it starts the workload."""
+    """Return the command of the workload's reaper, which starts the workload."""
     python = planned.interpreter.path
     options = ["--limit", str(LIMIT_S), "--output", files.output]
     if planned.scenario.adopter == "init":
@@ -144,11 +122,14 @@ def command(planned: Planned, files: _Files) -> list[str]:
     if ADOPTER_DELAY in planned.knobs:
         options += ["--delay", str(planned.knobs[ADOPTER_DELAY])]
     workload = [python, str(planned.scenario.workload)]
-    return [python, "-I", "-S", str(KEEPER), *options, "--", *workload]
+    return [python, "-I", "-S", str(WORKLOAD_REAPER), *options, "--", *workload]
 
 
 def ask(python: str, user: Optional[User], environ: Mapping[str, str]) -> Interpreter:
-    """What `--python` names, asked as the user whose it is. UsageError if it is none."""
+    """Run the interpreter that `--python` names, as `user`, to learn its version.
+
+    Raise UsageError if it is not one.
+    """
     given = environment_of(user, environ)
     given.pop("PYTHONHOME", None)
     found = shutil.which(python, path=given.get("PATH"))
@@ -157,7 +138,8 @@ def ask(python: str, user: Optional[User], environ: Mapping[str, str]) -> Interp
     found = os.path.abspath(found)
     who: dict[str, Any] = {}
     if user is not None:
-        who = {"user": user.uid, "group": user.gid, "extra_groups": _groups(user)}
+        groups = os.getgrouplist(user.name, user.gid)
+        who = {"user": user.uid, "group": user.gid, "extra_groups": groups}
     try:
         answer = subprocess.run(
             [found, "-I", "-S", "-c", _ASK],
@@ -177,26 +159,19 @@ def ask(python: str, user: Optional[User], environ: Mapping[str, str]) -> Interp
         raise UsageError(f"--python {python}: {error}") from None
 
 
-def default_python() -> str:
-    """The one that runs us."""
-    return sys.executable
-
-
-def _groups(user: User) -> Sequence[int]:
-    return os.getgrouplist(user.name, user.gid)
-
-
 class _Files(NamedTuple):
-    """What a run writes. The directory is ours, so that nobody can put anything else there;
-    what is read is what we opened, whatever its name stands for by then."""
+    """The files that a run writes, in a directory where no other user can replace them.
 
-    marks: str
+    They are read through the descriptors that created them, whatever their paths lead to.
+    """
+
+    log: str
     output: str
-    marks_descriptor: int
+    log_descriptor: int
     output_descriptor: int
 
-    def read_marks(self) -> bytes:
-        with open(self.marks_descriptor, "rb", closefd=False) as file:
+    def read_log(self) -> bytes:
+        with open(self.log_descriptor, "rb", closefd=False) as file:
             return file.read()
 
     def read_output(self) -> str:
@@ -209,7 +184,7 @@ class _Files(NamedTuple):
 def _files(user: Optional[User]) -> Iterator[_Files]:
     with tempfile.TemporaryDirectory(prefix="zombiebpf-") as directory:
         os.chmod(directory, 0o711)
-        paths = [os.path.join(directory, name) for name in ("marks", "output")]
+        paths = [os.path.join(directory, name) for name in (("log", "output"))]
         descriptors = []
         try:
             for path in paths:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a scenario is, and how it is read from YAML; docs/scenarios.md is for those who write."""
+"""Scenarios, read from YAML. docs/scenarios.md describes the format."""
 
 from __future__ import annotations
 
@@ -11,82 +11,73 @@ from typing import NamedTuple, Optional
 
 from zombiebpf.scenario import expectations, placeholders
 from zombiebpf.scenario.expectations import Expectation
+from zombiebpf.scenario.kind import Context
 from zombiebpf.scenario.nodes import Fields, Node
-from zombiebpf.scenario.pythons import Pythons
+from zombiebpf.scenario.python_versions import PythonVersions
 
 START_METHODS = ("fork", "spawn", "forkserver")
 VERDICTS = ("right", "wrong", "imprecise")
 ADOPTERS = ("subreaper", "init")
 
 KEYS = (
-    "title",
-    "teaches",
-    "article",
-    "knobs",
-    "start_methods",
-    "pythons",
-    "adopter",
-    "evidence",
-    "answer",
-    "expect",
-)
+    "title", "teaches", "article", "knobs", "start_methods", "pythons", "adopter", "evidence",
+    "answer", "expect",
+)  # fmt: skip
 _KNOB = re.compile(r"[a-z][a-z0-9_]*")
 
 
 class Article(NamedTuple):
-    """What the article claims, and what the kernel shows of it when all expectations hold."""
+    """A claim of the article, and what the kernel shows of it when all expectations hold."""
 
     where: str
     claim: str  # in the article's words
     claim_en: str
-    verdict: str  # right | wrong | imprecise: of the default start method
+    verdict: str  # right | wrong | imprecise, for the default start method
     says: str  # one sentence with placeholders
-    verdicts: Mapping[str, str] = {}  # by start method, where it depends on that
+    verdicts: Mapping[str, str] = {}  # by start method, if it depends on that
 
     def verdict_of(self, start_method: Optional[str]) -> str:
+        """Return the verdict for a start method."""
         return self.verdicts.get(start_method or "", self.verdict)
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A claim, the workload that puts it to the test, and what the kernel is expected to show."""
+    """A claim, the workload that tests it, and what the kernel is expected to show."""
 
     name: str
     title: str
     teaches: str
     article: Optional[Article]
     knobs: Mapping[str, object]
-    start_methods: Sequence[str]  # the first is the default; none where it plays no part
-    pythons: Pythons
-    adopter: str  # of orphans: subreaper (the keeper) | init (the machine's)
+    start_methods: Sequence[str]  # the first is the default; empty if none matters
+    python_versions: PythonVersions
+    adopter: str  # of orphans: subreaper (the workload's reaper) | init (the machine's)
     evidence: bool  # print the timeline
     answer: Sequence[str]  # sentences with placeholders
     expect: Sequence[Expectation]
-    file: str  # as it was named to us
+    file: str  # its name in error messages
     workload: Path
 
     @property
     def article_verdict(self) -> str:
-        """right, wrong, imprecise, or - where the article says nothing."""
+        """The verdict for the default start method; `-` if the article makes no claim."""
         return self.article.verdict if self.article else "-"
 
 
 def read(text: str, file: str, workload: Path) -> Scenario:
-    """A scenario from its YAML. ScenarioError names file, line, what is wrong and what is right."""
+    """Read a scenario from its YAML. Raise ScenarioError with the line and what would be valid."""
     node = Node.document(text, file)
     fields = node.fields("the scenario", KEYS, ("title", "teaches", "expect"))
     knobs = _knobs(fields)
     start_methods = _start_methods(fields)
-    pythons = Pythons.any()
-    if "pythons" in fields:
-        pythons = Pythons.read(fields["pythons"], "pythons")
+    pythons = fields.read("pythons", lambda node: PythonVersions.read(node, "pythons"))
     known = {**knobs, "start_method": start_methods[0] if start_methods else None}
-    expect = [
-        expectations.parse(each, expectations.Context(known, tuple(START_METHODS)))
-        for each in fields["expect"].sequence("expect")
-    ]
+    context = Context(known, START_METHODS)
+    items = fields["expect"].sequence("expect")
+    expect = [expectations.parse(each, context) for each in items]
     if not expect:
-        raise fields["expect"].wrong("expect is empty: the scenario could never fail")
+        raise fields["expect"].error("expect is empty: the scenario could never fail")
     return Scenario(
         name=workload.stem,
         title=fields["title"].text("title"),
@@ -94,9 +85,10 @@ def read(text: str, file: str, workload: Path) -> Scenario:
         article=_article(fields, known, start_methods),
         knobs=knobs,
         start_methods=start_methods,
-        pythons=pythons,
-        adopter=_one_of(fields, "adopter", ADOPTERS),
-        evidence="evidence" in fields and fields["evidence"].truth("evidence"),
+        python_versions=pythons or PythonVersions.any(),
+        adopter=fields.read("adopter", lambda node: node.one_of("adopter", ADOPTERS))
+        or ADOPTERS[0],
+        evidence=fields.flag("evidence"),
         answer=_answer(fields, known),
         expect=expect,
         file=file,
@@ -111,9 +103,9 @@ def _knobs(fields: Fields) -> dict[str, object]:
         return result
     for name, node in found.mapping("knobs").items():
         if name == "start_method":
-            raise node.wrong("start_method is every scenario's knob", "list it in start_methods")
+            raise node.error("start_method is every scenario's knob", "list it in start_methods")
         if name in ("min", "max") or not _KNOB.fullmatch(name):
-            raise node.wrong(f"a knob cannot be named {name!r}", "such as child, child_2, timeout")
+            raise node.error(f"a knob cannot be named {name!r}", "such as child, child_2, timeout")
         result[name] = node.knob(f"the knob {name!r}")
     return result
 
@@ -121,11 +113,6 @@ def _knobs(fields: Fields) -> dict[str, object]:
 def _start_methods(fields: Fields) -> tuple[str, ...]:
     found = fields.get("start_methods")
     return ("fork",) if found is None else found.some_of("a start method", START_METHODS)
-
-
-def _one_of(fields: Fields, name: str, known: Sequence[str]) -> str:
-    found = fields.get(name)
-    return known[0] if found is None else found.one_of(name, known)
 
 
 def _article(
@@ -136,7 +123,7 @@ def _article(
         return None
     keys = ("where", "claim", "claim_en", "verdict", "says")
     article = found.fields("article", keys, keys)
-    says = article["says"]
+
     verdicts: dict[str, str] = {}
     if article["verdict"].is_mapping:
         known = article["verdict"].fields("verdict", methods, methods)
@@ -147,7 +134,7 @@ def _article(
         claim=article["claim"].text("claim"),
         claim_en=" ".join(article["claim_en"].text("claim_en").split()),
         verdict=verdict or article["verdict"].one_of("verdict", VERDICTS),
-        says=placeholders.checked(" ".join(says.text("says").split()), says, knobs),
+        says=_sentence(article["says"], "says", knobs),
         verdicts=verdicts,
     )
 
@@ -156,7 +143,8 @@ def _answer(fields: Fields, knobs: Mapping[str, object]) -> tuple[str, ...]:
     found = fields.get("answer")
     if found is None:
         return ()
-    return tuple(
-        placeholders.checked(" ".join(each.text("a sentence").split()), each, knobs)
-        for each in found.sequence("answer")
-    )
+    return tuple(_sentence(each, "a sentence", knobs) for each in found.sequence("answer"))
+
+
+def _sentence(node: Node, what: str, knobs: Mapping[str, object]) -> str:
+    return placeholders.checked(" ".join(node.text(what).split()), node, knobs)

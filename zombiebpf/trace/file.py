@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The file a trace is written to: made new, by us, and nothing else is ever touched.
+"""Create the file that a trace is written to, and never touch any other file.
 
-It is root who writes, perhaps into a directory that others can write: no link is
-followed, and SQLite's own descriptor must be the file that was made here.
+Root writes it, perhaps into a directory that others can write to: no link is followed,
+and SQLite's own descriptor must refer to the file that was created here.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ MAGIC = b"SQLite format 3\0"
 HEADER_BYTES = 100
 SIDE_FILES = ("-journal", "-wal", "-shm")
 
-# What this process writes: (device, inode) -> our descriptor. Closing any other one of such
-# a file would drop SQLite's locks on it (fcntl(2)), so it must not be opened beside SQLite.
+# The traces that this process writes: (device, inode) -> descriptor. Closing any other
+# descriptor of such a file would drop SQLite's locks on it (fcntl(2)), so none is opened.
 _written: dict[tuple[int, int], int] = {}
 
 
 def absolute(name: str) -> str:
-    """`name` with its directory's links resolved; its own last part as it is."""
+    """Return an absolute path with the links in its directory resolved, but not its last part."""
     directory, base = os.path.split(os.path.abspath(name))
     return os.path.join(os.path.realpath(directory), base)
 
 
 def make_room(path: str, name: str, force: bool) -> None:
-    """See that there is nothing at `path`; with `force` an old trace there is removed.
+    """Make sure that there is no file at `path`; with `force`, remove an old trace.
 
-    `name` is what the user calls it. UsageError if what is there has to stay.
+    `name` is the path as the user gave it. Raise UsageError if a file there must stay.
     """
     try:
         found = os.lstat(path)
@@ -91,18 +91,22 @@ def _require_replaceable(path: str, name: str, found: os.stat_result, force: boo
 
 
 def application_id(header: bytes) -> Optional[int]:
-    """Whose database it is; None if it is no SQLite database."""
+    """Return the application id in a SQLite header; None if it is not one."""
     if len(header) < HEADER_BYTES or not header.startswith(MAGIC):
         return None
     return int.from_bytes(header[68:72], "big")
 
 
 def schema_version(header: bytes) -> int:
+    """Return PRAGMA user_version, from a SQLite header."""
     return int.from_bytes(header[60:64], "big")
 
 
 def is_being_written(descriptor: int) -> bool:
-    """Whether an observer holds it. Not for a file that this process has open with SQLite."""
+    """Return whether another observer is writing the file, and has locked it for that.
+
+    Do not call this for a file that this process has open with SQLite.
+    """
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
@@ -112,22 +116,22 @@ def is_being_written(descriptor: int) -> bool:
 
 
 def written_here(found: os.stat_result) -> Optional[int]:
-    """The descriptor of a file that this process itself writes."""
+    """Return the descriptor of a trace that this process writes; None if it does not."""
     return _written.get((found.st_dev, found.st_ino))
 
 
 def release(descriptor: int) -> None:
-    """Close what create() has given, after its connection."""
+    """Close the descriptor from create(); its connection must be closed already."""
     found = os.fstat(descriptor)
     _written.pop((found.st_dev, found.st_ino), None)
     os.close(descriptor)
 
 
 def create(path: str, name: str, environ: Mapping[str, str]) -> tuple[int, sqlite3.Connection]:
-    """A new, empty file that only its owner can read, and SQLite's connection to it.
+    """Create an empty file that only its owner can read. Return its descriptor and connection.
 
-    release() the descriptor after the connection is closed, never before. UsageError
-    if it cannot be made.
+    Call release() after the connection is closed, never before. Raise UsageError if the
+    file cannot be created.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
@@ -140,8 +144,8 @@ def create(path: str, name: str, environ: Mapping[str, str]) -> tuple[int, sqlit
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         before = _open_files()
         connection = sqlite3.connect(path, timeout=1.0, isolation_level=None)
-        _require_ours(descriptor, before, name)
-        _give_to_caller(descriptor, environ)
+        _require_same_file(descriptor, before, name)
+        _give_to_sudo_caller(descriptor, environ)
     except BaseException as error:
         if connection is not None:
             connection.close()
@@ -157,7 +161,6 @@ def create(path: str, name: str, environ: Mapping[str, str]) -> tuple[int, sqlit
 
 
 def _open_files() -> dict[int, os.stat_result]:
-    """Our descriptors of regular files."""
     found = {}
     for number in map(int, os.listdir("/proc/self/fd")):
         with suppress(OSError):  # the descriptor of the listing itself
@@ -167,18 +170,18 @@ def _open_files() -> dict[int, os.stat_result]:
     return found
 
 
-def _require_ours(descriptor: int, before: Mapping[int, os.stat_result], name: str) -> None:
-    """That SQLite, which opens by name, has opened the file made here and no other."""
-    ours = os.fstat(descriptor)
+def _require_same_file(descriptor: int, before: Mapping[int, os.stat_result], name: str) -> None:
+    """Check that SQLite, which opens by name, has opened the file of `descriptor`."""
+    created = os.fstat(descriptor)
     opened = [status for number, status in _open_files().items() if number not in before]
-    if not any(os.path.samestat(status, ours) for status in opened):
+    if not any(os.path.samestat(status, created) for status in opened):
         raise ZombiebpfError(
             f"{name}: was replaced while it was made", "choose a directory that is yours"
         )
 
 
-def _give_to_caller(descriptor: int, environ: Mapping[str, str]) -> None:
-    """Under sudo it belongs to who called it, so that `report` needs no root."""
+def _give_to_sudo_caller(descriptor: int, environ: Mapping[str, str]) -> None:
+    """Give the file to the caller of sudo, so that `report` does not need root."""
     uid, gid = environ.get("SUDO_UID", ""), environ.get("SUDO_GID", "")
     if os.geteuid() == 0 and uid.isdecimal() and gid.isdecimal():
         with suppress(OSError):  # a file system without owners

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which lives of a trace a report is about."""
+"""Filter the processes of a trace."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Optional
 
-from zombiebpf.analysis import Join, Meta
 from zombiebpf.errors import UsageError
-from zombiebpf.life import State
-from zombiebpf.stack import Frame
+from zombiebpf.model.analysis import Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Key, State
+from zombiebpf.model.stack import Frame
 
 COMM_LENGTH = 15  # TASK_COMM_LEN less its null byte (include/linux/sched.h)
 
@@ -24,7 +25,7 @@ _STATES = {
 
 
 class Since(enum.Enum):
-    """What a `When` counts from."""
+    """The instant that a `When` counts from."""
 
     START = "start"  # of the observation
     END = "end"
@@ -40,7 +41,7 @@ class When(NamedTuple):
     ns: int
 
     def resolve(self, meta: Meta) -> int:
-        """CLOCK_MONOTONIC ns. UsageError if the trace does not know the time of day."""
+        """Return CLOCK_MONOTONIC ns. Raise UsageError if the trace lacks the time of day."""
         if self.since is Since.START:
             return meta.started_ns + self.ns
         if self.since is Since.END:
@@ -55,7 +56,7 @@ class When(NamedTuple):
         return meta.started_ns + wall - started
 
     def _time_of_day(self, meta: Meta) -> int:
-        """The first one within the trace, else the last one before it; ns since the epoch."""
+        """Return ns since the epoch of the first one within the trace, else the last before it."""
         assert meta.started_wall is not None
         try:
             start = datetime.fromtimestamp(meta.started_wall)
@@ -73,21 +74,21 @@ class When(NamedTuple):
 
 @dataclass(frozen=True)
 class Filters:
-    """All that are given must hold; of one kind, one of them."""
+    """Conditions on processes: one of each kind that is given must hold."""
 
     pids: tuple[int, ...] = ()
     comms: tuple[str, ...] = ()  # with *, ? and [...] as in the shell
     states: tuple[State, ...] = ()
     sites: tuple[tuple[str, Optional[int]], ...] = ()  # file, or the end of its path, and line
-    since: Optional[When] = None  # what had not been reaped by then
-    until: Optional[When] = None  # what had been forked by then
-    min_zombie_ns: Optional[int] = None  # still zombies count up to the trace's end
+    since: Optional[When] = None  # not reaped before
+    until: Optional[When] = None  # forked before
+    min_zombie_ns: Optional[int] = None  # up to the trace's end for those that are zombies then
 
     def __bool__(self) -> bool:
         return self != Filters()
 
     def window(self, meta: Meta) -> tuple[Optional[int], Optional[int]]:
-        """`since` and `until`. UsageError if nothing can lie between."""
+        """Return `since` and `until` in CLOCK_MONOTONIC ns. Raise UsageError if since > until."""
         since = None if self.since is None else self.since.resolve(meta)
         until = None if self.until is None else self.until.resolve(meta)
         if since is not None and until is not None and since > until:
@@ -97,9 +98,9 @@ class Filters:
         return since, until
 
     def where(self, meta: Meta, frames: Iterable[int]) -> tuple[str, list[Any]]:
-        """A condition on the table `life`, and its parameters.
+        """Return a condition on the table `life`, and its parameters.
 
-        `frames`: the numbers of the frames that `sites` names.
+        `frames` are the ids of the frames that match `sites`.
         """
         terms: list[str] = []
         values: list[Any] = []
@@ -119,7 +120,7 @@ class Filters:
             terms.append("(fork_ns IS NULL OR fork_ns <= ?)")
             values.append(_clamped(until))
         if self.min_zombie_ns is not None:
-            # one that was a zombie before it was looked at has been one for longer
+            # a zombie from before the attach has been one since the start at least
             began = "ifnull(zombie_ns, CASE WHEN was_zombie THEN ? END)"
             terms.append(f"ifnull(reap_ns, ?) - {began} >= ?")
             values += map(_clamped, (meta.ended_ns, meta.started_ns, self.min_zombie_ns))
@@ -131,16 +132,16 @@ class Filters:
             )
         return " AND ".join(terms) or "1", values
 
-    def names(self, frame: Optional[Frame]) -> bool:
-        """Whether one of `sites` is this frame."""
+    def matches_site(self, frame: Optional[Frame]) -> bool:
+        """Return whether one of `sites` matches the frame."""
         return frame is not None and any(
             (frame.file == name or frame.file.endswith("/" + name)) and line in (None, frame.line)
             for name, line in self.sites
         )
 
-    def keeps(self, join: Join, lives: set[tuple[int, int]], pids: set[int]) -> bool:
-        """Joins of a site by their site, others by the lives that they were for."""
-        if self.sites and self.names(join.site):
+    def matches_join(self, join: Join, lives: set[Key], pids: set[int]) -> bool:
+        """Return whether a join is at one of `sites`, or for one of the processes `lives`."""
+        if self.sites and self.matches_site(join.site):
             return True
         if join.child_pid in pids and not join.children:
             return True
@@ -151,7 +152,7 @@ class Filters:
 
 
 def _pattern(comm: str) -> str:
-    """For SQLite's GLOB, which writes [^x] for the shell's [!x]."""
+    """Return a pattern for SQLite's GLOB, which has [^x] for the shell's [!x]."""
     if any(each in comm for each in "*?["):
         return comm.replace("[!", "[^")
     return comm[:COMM_LENGTH]

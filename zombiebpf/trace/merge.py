@@ -1,32 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traces as one observation: the parts of one, or several of one boot."""
+"""Read traces as one observation: the parts of one trace, or several traces of one boot."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from types import TracebackType
 from typing import Optional
 
-from zombiebpf.analysis import Analysis, Join, Meta
 from zombiebpf.errors import UsageError
-from zombiebpf.life import Life
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Key, Life
 from zombiebpf.trace.filters import Filters
-from zombiebpf.trace.opening import damage, open_part
+from zombiebpf.trace.open_file import damage_of, open_part
 from zombiebpf.trace.part import Part
 
-ALL = Filters()
+ALL = Filters()  # excludes nothing
 
 
 def read_trace(path: str, filters: Filters = ALL) -> Analysis:
-    """One trace, whole. UsageError if it cannot be read."""
+    """Return what one trace file holds. Raise UsageError if it cannot be read."""
     with open_traces([path]) as trace:
         return trace.analysis(filters)
 
 
 def open_traces(paths: Sequence[str]) -> Trace:
-    """UsageError if one cannot be read, or if they do not belong together."""
+    """Open traces. Raise UsageError if one cannot be read or they are of different boots."""
     with ExitStack() as stack:
         parts = []
         for path in paths:
@@ -39,25 +39,23 @@ def open_traces(paths: Sequence[str]) -> Trace:
 
 
 class Trace:
-    """Traces that are open. Whatever reads them raises UsageError where they are damaged."""
+    """Open traces, read as one. Methods that read raise DamagedTraceError."""
 
     def __init__(self, parts: Sequence[tuple[str, Part]]) -> None:
         self._all = [part for _, part in parts]
         known: dict[tuple[str, int], tuple[str, Part]] = {}
         for name, part in parts:
-            known.setdefault((part.own.observation, part.own.part), (name, part))
+            known.setdefault((part.info.observation, part.info.part), (name, part))
         firsts: dict[str, int] = {}  # observation -> its start
         for _, part in known.values():
-            started = firsts.get(part.own.observation, part.meta.started_ns)
-            firsts[part.own.observation] = min(started, part.meta.started_ns)
-        self._parts = sorted(
-            known.values(),
-            key=lambda each: (
-                firsts[each[1].own.observation],
-                each[1].own.observation,
-                each[1].own.part,
-            ),
-        )
+            started = firsts.get(part.info.observation, part.meta.started_ns)
+            firsts[part.info.observation] = min(started, part.meta.started_ns)
+
+        def order(each: tuple[str, Part]) -> tuple[int, str, int]:
+            info = each[1].info
+            return firsts[info.observation], info.observation, info.part
+
+        self._parts = sorted(known.values(), key=order)
         self._several = len(firsts) > 1
         self._require_one_boot()
         self.meta = self._merged_meta()
@@ -65,51 +63,47 @@ class Trace:
     def __enter__(self) -> Trace:
         return self
 
-    def __exit__(
-        self,
-        kind: Optional[type[BaseException]],
-        error: Optional[BaseException],
-        traceback: Optional[TracebackType],
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for part in self._all:
             part.close()
 
     @property
     def first_part(self) -> int:
-        """Its number, from 1 on."""
-        return self._parts[0][1].own.part
+        """The number of the first part, from 1."""
+        return self._parts[0][1].info.part
 
     @property
-    def looked_for_joins(self) -> bool:
-        return any(part.own.joins for _, part in self._parts)
+    def observed_joins(self) -> bool:
+        """Whether joins were observed, even if there are none."""
+        return any(part.info.joins for _, part in self._parts)
 
     @property
     def count(self) -> int:
-        """Of lives in all traces."""
+        """The number of processes in all traces."""
         total = 0
         for name, part in self._parts:
-            with damage(name):
+            with damage_of(name):
                 total += part.count
         return total
 
     def lives(self, filters: Filters = ALL, ended: Optional[bool] = None) -> Iterator[Life]:
-        """As they were written, one at a time: those that ended as they ended.
+        """Yield the processes that pass `filters`, in the order in which they were written.
 
-        `ended` True: only those reaped, False: only the others.
+        `ended` True selects the reaped ones, False the others.
         """
-        seen: set[tuple[int, int]] = set()
+        seen: set[Key] = set()
         for name, part in self._parts:
-            with damage(name):
+            with damage_of(name):
                 for life in part.lives(filters, self.meta, ended):
                     if self._several:
                         if (life.pid, life.start_ns) in seen:
-                            continue  # two observers have seen it
+                            continue  # two observers have recorded it
                         seen.add((life.pid, life.start_ns))
                     yield life
 
     def analysis(self, filters: Filters = ALL) -> Analysis:
-        """What the filters keep, in the order of reports."""
-        found: dict[tuple[int, int], Life] = {}
+        """Return the processes that pass `filters` and their joins, in the order of reports."""
+        found: dict[Key, Life] = {}
         for ended in (True, False) if self._several else (None,):
             for life in self.lives(filters, ended):
                 found.setdefault((life.pid, life.start_ns), life)
@@ -117,11 +111,11 @@ class Trace:
         return Analysis(self.meta, lives, self._joins(filters, lives))
 
     def _joins(self, filters: Filters, lives: Sequence[Life]) -> Optional[list[Join]]:
-        if not self.looked_for_joins:
+        if not self.observed_joins:
             return None
         joins: list[Join] = []
         for name, part in self._parts:
-            with damage(name):
+            with damage_of(name):
                 joins += part.joins()
         if filters:
             since, until = filters.window(self.meta)
@@ -130,7 +124,7 @@ class Trace:
             joins = [
                 join
                 for join in joins
-                if filters.keeps(join, keys, pids) and _within(join, since, until)
+                if filters.matches_join(join, keys, pids) and _within(join, since, until)
             ]
         return sorted(joins, key=lambda join: join.began_ns or 0)
 
@@ -139,7 +133,7 @@ class Trace:
             return
         first, part = self._parts[0]
         for name, other in self._parts[1:]:
-            if part.own.boot is None or part.own.boot != other.own.boot:
+            if part.info.boot is None or part.info.boot != other.info.boot:
                 raise UsageError(
                     f"{first} and {name} are of two boots, whose clocks cannot be compared",
                     "report them one by one",
@@ -148,8 +142,8 @@ class Trace:
     def _merged_meta(self) -> Meta:
         observations: dict[str, list[Part]] = {}
         for _, part in self._parts:
-            observations.setdefault(part.own.observation, []).append(part)
-        metas = [_of_one(parts) for parts in observations.values()]
+            observations.setdefault(part.info.observation, []).append(part)
+        metas = [_meta_of_parts(parts) for parts in observations.values()]
         first = metas[0]
         if len(metas) == 1:
             return first
@@ -170,16 +164,16 @@ class Trace:
         )
 
 
-def _of_one(parts: Sequence[Part]) -> Meta:
-    """Of the parts of one observation, in their order. Each counts the lost from the start on."""
+def _meta_of_parts(parts: Sequence[Part]) -> Meta:
+    """Return the meta of one observation: each of its sorted parts counts all losses so far."""
     last = parts[-1]
-    numbers = [part.own.part for part in parts]
+    numbers = [part.info.part for part in parts]
     missing = sorted(set(range(1, numbers[-1] + 1)) - set(numbers))[:3]
     reasons = [] if last.meta.cut is None else [last.meta.cut]
     if missing:
         reasons.append(f"part {missing[0]} of it was not given")
-    elif last.own.closed and not last.own.last:
-        reasons.append(f"what follows its part {last.own.part} was not given")
+    elif last.info.closed and not last.info.last:
+        reasons.append(f"what follows its part {last.info.part} was not given")
     return replace(last.meta, cut="; ".join(reasons) if reasons else None)
 
 

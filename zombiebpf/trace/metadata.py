@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Meta <-> the tables `meta`, `hook` and `lost`."""
+"""Write and read the tables `meta`, `hook` and `lost`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
 
-from zombiebpf.analysis import Meta
-from zombiebpf.trace.values import Damaged, integer, number, text, texts, there, truth
+from zombiebpf.model.analysis import Meta
+from zombiebpf.trace.decode import (
+    DamagedTraceError,
+    boolean,
+    integer,
+    real,
+    required,
+    string_array,
+    text,
+)
 
-LATEST = 253_402_300_800  # the year 10000
+_LATEST = 253_402_300_800  # the year 10000, in seconds since the epoch
 
 
 def boot_id() -> Optional[str]:
-    """Names the time on CLOCK_MONOTONIC: it begins anew with each boot (proc(5))."""
+    """Return the id of this boot (proc(5)), with which CLOCK_MONOTONIC starts; None if unknown."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -25,7 +33,7 @@ def boot_id() -> Optional[str]:
 
 
 def meta_rows(meta: Meta, own: Mapping[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
-    """The rows of each of the three tables. `own` is what the trace says of itself."""
+    """Return the rows of each table; `own` is what the table `meta` says of the file itself."""
     facts = list(meta.hooks) + [fact for fact in meta.precision if fact not in meta.hooks]
     values = {
         "version": meta.version,
@@ -48,55 +56,58 @@ def meta_rows(meta: Meta, own: Mapping[str, Any]) -> dict[str, list[tuple[Any, .
     }
 
 
-class Own(NamedTuple):
-    """What a trace says of itself."""
+class PartInfo(NamedTuple):
+    """What a trace file says of itself."""
 
-    observation: str  # the same in all parts of one observation
-    boot: Optional[str]
-    part: int  # from 1 on
-    closed: bool
-    last: bool  # no part comes after it; meaningless if it is not closed
-    joins: bool  # whether joins were looked for
+    observation: str  # an id, the same in all parts of one observation
+    boot: Optional[str]  # see boot_id()
+    part: int  # from 1
+    closed: bool  # whether it is complete
+    last: bool  # whether no part follows; meaningless if it is not closed
+    joins: bool  # whether joins were observed
 
 
-def read_meta(db: sqlite3.Connection, being_written: bool) -> tuple[Meta, Own]:
-    """Raises Damaged."""
-    found = {there(text(key)): value for key, value in db.execute("SELECT key, value FROM meta")}
+def read_meta(db: sqlite3.Connection, being_written: bool) -> tuple[Meta, PartInfo]:
+    """Return what the file says of the observation and of itself.
+
+    Raise DamagedTraceError if that is invalid.
+    """
+    found = {required(text(key)): value for key, value in db.execute("SELECT key, value FROM meta")}
     get = found.get
-    own = Own(
-        observation=there(text(get("observation"))),
+    info = PartInfo(
+        observation=required(text(get("observation"))),
         boot=text(get("boot")),
-        part=there(integer(get("part"), 1)),
-        closed=truth(get("closed")),
-        last=truth(get("last")),
-        joins=truth(get("joins")),
+        part=required(integer(get("part"), 1)),
+        closed=boolean(get("closed")),
+        last=boolean(get("last")),
+        joins=boolean(get("joins")),
     )
     hooks = [tuple(map(text, row)) for row in db.execute("SELECT fact, hook, precision FROM hook")]
     lost = db.execute("SELECT cause, records FROM lost").fetchall()
     wall = get("started_wall")
     if type(wall) is int:
         wall = float(wall)
-    began = number(wall)
-    if began is not None and not 0 <= began < LATEST:
-        raise Damaged("it began at no time of day")
+    began = real(wall)
+    if began is not None and not 0 <= began < _LATEST:
+        raise DamagedTraceError("it began at no time of day")
     meta = Meta(
-        version=there(text(get("version"))),
-        kernel=there(text(get("kernel"))),
-        hooks={there(fact): hook for fact, hook, _ in hooks if hook is not None},
-        precision={there(fact): kind for fact, _, kind in hooks if kind is not None},
-        started_ns=there(integer(get("started_ns"))),
-        ended_ns=there(integer(get("ended_ns"))),
-        command=texts(get("command")),
-        lost_events=there(integer(get("lost_events"))),
-        lost_by={there(text(cause)): there(integer(count)) for cause, count in lost},
-        clock=there(text(get("clock"))),
+        version=required(text(get("version"))),
+        kernel=required(text(get("kernel"))),
+        hooks={required(fact): hook for fact, hook, _ in hooks if hook is not None},
+        precision={required(fact): kind for fact, _, kind in hooks if kind is not None},
+        started_ns=required(integer(get("started_ns"))),
+        ended_ns=required(integer(get("ended_ns"))),
+        command=string_array(get("command")),
+        lost_events=required(integer(get("lost_events"))),
+        lost_by={required(text(cause)): required(integer(count)) for cause, count in lost},
+        clock=required(text(get("clock"))),
         started_wall=began,
-        boottime_offset_ns=there(integer(get("boottime_offset_ns"))),
-        not_collected=texts(get("not_collected")),
+        boottime_offset_ns=required(integer(get("boottime_offset_ns"))),
+        not_collected=string_array(get("not_collected")),
         cut=text(get("cut")),
     )
-    if own.closed or meta.cut is not None:
-        return meta, own
+    if info.closed or meta.cut is not None:
+        return meta, info
     problem = text(get("problem"))
     if problem is not None:
         why = f"it could not be written on: {problem}"
@@ -104,4 +115,4 @@ def read_meta(db: sqlite3.Connection, being_written: bool) -> tuple[Meta, Own]:
         why = "it is still being written"
     else:
         why = "the observer ended without closing it"
-    return replace(meta, cut=why), own
+    return replace(meta, cut=why), info

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When a trace goes on in the next file, and what the files before are called."""
+"""Decide when a trace goes on in a new file, and name the earlier parts."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from typing import NamedTuple, Optional
 
 
 class Rotation(NamedTuple):
-    """Whichever is not None."""
+    """The limit of one file: exactly one of the two is not None."""
 
-    size_bytes: Optional[int]  # of the file, roughly: looked at as batches are written
+    size_bytes: Optional[int]  # approximate: it is checked after each batch
     age_ns: Optional[int]
 
 
 def part_name(path: str, part: int) -> str:
-    """`night.db`, 3 -> `night.0003.db`."""
+    """Return the name of an earlier part: `night.0003.db` for `night.db` and 3."""
     stem, extension = os.path.splitext(path)
     return f"{stem}.{part:04}{extension}"
 
 
 def parts_beside(path: str) -> list[str]:
-    """Earlier parts of a trace that lie in its directory, in their order."""
+    """Return the paths of the earlier parts of a trace in its directory, in their order."""
     stem, extension = os.path.splitext(os.path.basename(path))
     directory = os.path.dirname(path)
     wanted = re.compile(re.escape(stem) + r"\.(\d{4,})" + re.escape(extension), re.ASCII)

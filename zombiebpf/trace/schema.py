@@ -1,25 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tables and views of a trace file, and what names such a file.
+"""Define the tables and views of a trace file, and the numbers that identify one.
 
-Tables are named in the singular and are the contract that a reader compares
-word by word; views are made from them, for people. docs/trace-format.md tells
-what each column means.
+Tables are named in the singular; a reader compares their definitions word by word. Views
+are made from them for people. docs/trace-format.md describes each column.
 """
 
 from __future__ import annotations
 
+import itertools
+
 APPLICATION_ID = 0x7A627066  # "zbpf", at byte 68 of the file
 SCHEMA_VERSION = 1  # PRAGMA user_version, at byte 60 of the file
-
-LIFE_COLUMNS = (
-    "id", "pid", "start_ns", "comm", "argv", "argv_cut", "pidns", "pidns_pid", "cgroup",
-    "forker_pid", "forker_tid", "forker_comm", "fork_ns", "fork_stack", "fork_site",
-    "parent_pid", "parent_tid", "parent_comm", "was_zombie",
-    "exit_ns", "zombie_ns", "zombie_exact", "reap_ns", "reap_exact", "wait_status",
-    "reaper_pid", "reaper_tid", "reaper_comm", "reaped_by",
-    "reap_call", "reap_syscall", "reap_options", "reap_began_ns", "reap_blocked_ns",
-    "reap_kind", "reap_stack", "reap_site",
-)  # fmt: skip
 
 TABLES = {
     "meta": "CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID",
@@ -60,7 +51,17 @@ TABLES = {
     " WITHOUT ROWID",
 }
 
-# Frames as people write them.
+
+def _columns(sql: str) -> tuple[str, ...]:
+    parts = itertools.takewhile(
+        lambda part: not part.startswith("PRIMARY"), sql.partition("(")[2].split(", ")
+    )
+    return tuple(part.split()[0].rstrip(")") for part in parts)
+
+
+COLUMNS = {table: _columns(sql) for table, sql in TABLES.items()}
+
+# A source line as FILE:LINE.
 _SITE = "(SELECT file || ':' || ifnull(line, '?') FROM frame WHERE id = {})"
 _META = "(SELECT value FROM meta WHERE key = '{}')"
 _WALL = f"{_META.format('started_wall')} + ({{}} - {_META.format('started_ns')}) / 1e9"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A trace while it is written: in batches, so that a cut loses the last second at the most.
+"""Write a trace in batches, so that a cut trace lacks at most the last second.
 
-SQLite's WAL mode keeps what was committed through a SIGKILL of ours. What is
-alive is written too, once it has lived through a batch, and again when it has
-changed: a cut trace tells of it as of the last batch.
+SQLite's WAL mode keeps what was committed even if zombiebpf gets a SIGKILL. A running
+process is written too, once a batch was written since its fork, and again when it has
+changed: a cut trace shows it as of the last batch.
 """
 
 from __future__ import annotations
@@ -17,39 +17,36 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Callable, Optional
 
-from zombiebpf.analysis import Join, Meta
 from zombiebpf.errors import UsageError
-from zombiebpf.life import Life
+from zombiebpf.model.analysis import Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Key, Life
 from zombiebpf.trace import file
+from zombiebpf.trace.encode import DELETES, RowBuffer, insert, storable
 from zombiebpf.trace.metadata import boot_id, meta_rows
 from zombiebpf.trace.rotation import Rotation, part_name, parts_beside
-from zombiebpf.trace.rows import DELETES, Rows, storable
 from zombiebpf.trace.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, VIEWS
 
 FLUSH_NS = 500_000_000
-BATCH = 10_000  # rows that wait, at the most, until they are due
-KEPT = 200_000  # rows that wait while somebody else has locked the file
-FINAL_TRIES = 10  # of a second each, to get the lock at the end
+BATCH = 10_000  # waiting rows that make a flush due
+KEPT = 200_000  # rows that wait at most while another program has locked the file
+FINAL_TRIES = 10  # of one second each, to get the lock at the end
 
-Key = tuple[int, int]
+_BEGIN, _COMMIT = "BEGIN IMMEDIATE", "COMMIT"
+_LOCKED_CODES = (5, 6)  # SQLITE_BUSY, SQLITE_LOCKED; Python 3.11 and later name them
+
+
+class _LockedError(Exception):
+    """An error: another connection holds the lock of the file."""
 
 
 class TraceWriter:
-    """Writes one observation to `path`; with `rotate`, the earlier parts beside it.
+    """A writer of one observation to `path`; with `rotate`, the earlier parts beside it.
 
-    Opening raises UsageError if the file cannot be made, or is there and is not
-    to be replaced. From then on nothing is raised: when it cannot be written any
-    more (disk full), `warn` gets one line, what was written stays, `problem` says
-    why, and all calls do nothing.
-
-        with TraceWriter(path, meta) as trace:
-            ...
-            trace.add(lifecycle.feed(events))
-            if trace.due:
-                trace.flush(lifecycle.unfinished)
-            ...
-            trace.add(lifecycle.finish(), joins)
-            trace.close(meta)
+    The constructor raises UsageError if the file cannot be created, or exists and must
+    not be replaced. The methods raise nothing: once the file cannot be written (disk full),
+    `warn` gets one line, what was written stays, `problem` is that line, and all calls do
+    nothing. Call add() with what has ended, flush() when `due`, and close() at the end.
     """
 
     def __init__(
@@ -62,7 +59,7 @@ class TraceWriter:
         warn: Callable[[str], None] = lambda line: None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """`meta`: what is known at the start; its `ended_ns` does not count."""
+        """Create the file. `meta` is what is known at the start; its `ended_ns` is ignored."""
         if "\0" in path:
             raise UsageError("-o: a file's name has no null byte")
         self._name = path
@@ -73,36 +70,35 @@ class TraceWriter:
         self._observation = uuid.uuid4().hex
         self._boot = boot_id()
         self._part = 0
-        self._ended_ns: Optional[int] = None  # known from close() on
-        self._joins = False  # whether anything told of joins
+        self._ended_ns: Optional[int] = None  # set by close()
+        self._joins = False  # whether joins were observed
         self._meta = meta
         self.problem: Optional[str] = None
         self._db: Optional[sqlite3.Connection] = None
-        self._clear_earlier_parts(force)
-        file.make_room(self._path, self._name, force)
+        for part in parts_beside(self._path) if rotate is not None else ():
+            named = os.path.join(os.path.dirname(path), os.path.basename(part))
+            file.make_room(part, named, force)
+        file.make_room(self._path, path, force)
         self._begin_part()
 
     def __enter__(self) -> TraceWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Without close() before, the trace stays marked as cut."""
+        """Write the rest; without close() before, the trace stays marked as cut."""
         if self._db is not None:
             self._commit(())
-            self._fold()
+            self._merge_wal()
 
     @property
     def due(self) -> bool:
-        """Whether it is time for flush(): half a second, or much to write."""
+        """Whether it is time for flush(): after FLUSH_NS, or with BATCH rows."""
         return self._db is not None and (
             len(self._rows) >= BATCH or time.monotonic_ns() - self._flushed_ns >= FLUSH_NS
         )
 
     def add(self, lives: Iterable[Life], joins: Optional[Iterable[Join]] = None) -> None:
-        """Lives that have ended, or will not be heard of again, and joins that have.
-
-        Not None, `joins` says that joins were looked for.
-        """
+        """Add final process records and joins; None for `joins` means they are not observed."""
         if self._db is None:
             return
         provisional = self._provisional
@@ -118,10 +114,9 @@ class TraceWriter:
                 self._rows.add_join(join)
 
     def flush(self, running: Iterable[Life] = (), meta: Optional[Meta] = None) -> None:
-        """Write what was added, and what has changed of the lives that go on.
+        """Write what was added, and the records in `running` (unfinished ones) that have changed.
 
-        `running`: Lifecycle.unfinished; it is looked through at once. `meta`, if
-        given, brings the number of lost records up to date.
+        `meta`, if given, updates the number of lost records.
         """
         if self._db is None:
             return
@@ -132,7 +127,7 @@ class TraceWriter:
             self._next_part()
 
     def close(self, meta: Meta) -> None:
-        """Write the rest, mark the trace as whole and make one file of it."""
+        """Write the rest, mark the trace as complete and merge the WAL file into it."""
         self._meta, self._ended_ns = meta, meta.ended_ns
         for _ in range(FINAL_TRIES):
             if self._db is None:
@@ -142,27 +137,19 @@ class TraceWriter:
         else:
             self._fail("another program keeps it locked")
             return
-        self._fold()
-
-    # parts
-
-    def _clear_earlier_parts(self, force: bool) -> None:
-        if self._rotate is None:
-            return
-        name_of = os.path.dirname(self._name)
-        for part in parts_beside(self._path):
-            file.make_room(part, os.path.join(name_of, os.path.basename(part)), force)
+        self._merge_wal()
 
     def _begin_part(self) -> None:
         descriptor, db = file.create(self._path, self._name, self._environ)
         self._descriptor, self._db = descriptor, db
         self._part += 1
-        self._rows = Rows()
+        self._rows = RowBuffer()
+        # unfinished records that were written: the row's id, and what may change
         self._provisional: dict[Key, tuple[int, tuple[Any, ...]]] = {}
-        self._stale: list[int] = []  # rows of lives that have changed or ended
+        self._stale: list[int] = []  # ids of rows whose processes have changed or ended
         self._began_ns = self._flushed_ns = time.monotonic_ns()
         try:
-            db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine cuts, too
+            db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine cuts it, too
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("BEGIN")
@@ -172,7 +159,7 @@ class TraceWriter:
             db.execute("COMMIT")
             _use_wal(db)
         except sqlite3.Error as error:
-            self._let_go()
+            self._close_file()
             with suppress(OSError):
                 os.unlink(self._path)
             raise UsageError(
@@ -189,11 +176,11 @@ class TraceWriter:
         return bool(pages * size >= rotate.size_bytes)
 
     def _next_part(self) -> None:
-        """Lives that go on are of the next: they go to the file in which they end."""
+        """Start the next part; unfinished records move to it."""
         self._stale += [number for number, _ in self._provisional.values()]
         if not self._commit((), closed=True):
-            return  # at the next flush
-        self._fold()
+            return  # tried again at the next flush
+        self._merge_wal()
         try:
             number = self._part
             while not _rename(self._path, part_name(self._path, number)):
@@ -202,10 +189,8 @@ class TraceWriter:
         except (UsageError, OSError) as error:
             self._fail(str(error.strerror if isinstance(error, OSError) else error.what))
 
-    # writing
-
     def _commit(self, running: Iterable[Life], closed: bool = False) -> bool:
-        """One transaction. False if it was not written: somebody else has the lock, or never."""
+        """Write everything in one transaction. Return False if that failed, for now or for good."""
         assert self._db is not None
         previous_ns, self._flushed_ns = self._flushed_ns, time.monotonic_ns()
         self._add_changed(running, previous_ns)
@@ -215,10 +200,10 @@ class TraceWriter:
             except (UnicodeEncodeError, OverflowError):
                 self._db.execute("ROLLBACK")
                 self._transaction(closed, odd=True)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, _LockedError) as error:
             with suppress(sqlite3.Error):
                 self._db.execute("ROLLBACK")
-            if "locked" not in str(error):
+            if not isinstance(error, _LockedError):
                 self._fail(str(error))
             elif len(self._rows) >= KEPT:
                 self._fail("another program keeps it locked")
@@ -228,19 +213,19 @@ class TraceWriter:
         return True
 
     def _transaction(self, closed: bool, odd: bool = False) -> None:
-        """`odd`: there is something in the rows that SQLite does not take as it is."""
+        """Write everything; `odd` if a row has a value that SQLite refuses."""
         assert self._db is not None
-        self._db.execute("BEGIN IMMEDIATE")
+        _execute_locking(self._db, _BEGIN)
         for statement, rows in self._rows.statements():
             self._db.executemany(statement, map(storable, rows) if odd else rows)
         if self._stale:
             for statement in DELETES:
                 self._db.executemany(statement, [(number,) for number in self._stale])
         self._write_meta(closed)
-        self._db.execute("COMMIT")
+        _execute_locking(self._db, _COMMIT)
 
     def _add_changed(self, running: Iterable[Life], before_ns: int) -> None:
-        """What was born since the last batch has time: most of it will have ended by the next."""
+        """Add changed records; not those forked since `before_ns`, most of which end soon."""
         provisional = self._provisional
         for life in running:
             if (life.fork_ns or 0) > before_ns:
@@ -270,32 +255,27 @@ class TraceWriter:
         }
         rows = meta_rows(replace(self._meta, ended_ns=ended_ns), own)
         for table, values in rows.items():
-            marks = ", ".join("?" * len(values[0])) if values else ""
             self._db.execute(f"DELETE FROM {table}")
-            if values:
-                self._db.executemany(f"INSERT INTO {table} VALUES ({marks})", map(storable, values))
+            self._db.executemany(insert(table), map(storable, values))
 
-    # the end
-
-    def _fold(self) -> None:
-        """Into one file, as far as nobody reads it and there is room: else it stays beside."""
+    def _merge_wal(self) -> None:
+        """Merge the WAL file into the trace and close it; with a reader or a full disk it stays."""
         if self._db is not None:
             with suppress(sqlite3.Error):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._db.execute("PRAGMA journal_mode = DELETE")
-        self._let_go()
+        self._close_file()
 
     def _fail(self, why: str) -> None:
-        """No more of this trace."""
         self.problem = f"{self._name}: {why}; the trace ends here, the observation goes on"
         if self._db is not None:
-            with suppress(sqlite3.Error):  # there may be room for that
+            with suppress(sqlite3.Error):  # there may be room for this row
                 self._db.execute("INSERT OR REPLACE INTO meta VALUES ('problem', ?)", (why[:200],))
-        self._let_go()
-        self._rows, self._provisional = Rows(), {}
+        self._close_file()
+        self._rows, self._provisional = RowBuffer(), {}
         self._warn(self.problem)
 
-    def _let_go(self) -> None:
+    def _close_file(self) -> None:
         if self._db is None:
             return
         db, self._db = self._db, None
@@ -304,8 +284,24 @@ class TraceWriter:
         file.release(self._descriptor)
 
 
+def _execute_locking(db: sqlite3.Connection, statement: str) -> None:
+    """Execute _BEGIN or _COMMIT. Raise _LockedError if another connection holds the lock."""
+    try:
+        db.execute(statement)
+    except sqlite3.OperationalError as error:
+        # Python before 3.11 has no code. There a failed COMMIT leaves the transaction open only
+        # if the file is locked (vdbe.c, sqlite3VdbeHalt()), and BEGIN hardly fails otherwise.
+        code = getattr(error, "sqlite_errorcode", None)
+        is_locked = statement == _BEGIN or db.in_transaction
+        if code is not None:
+            is_locked = code & 0xFF in _LOCKED_CODES
+        if is_locked:
+            raise _LockedError from error
+        raise
+
+
 def _use_wal(db: sqlite3.Connection) -> None:
-    """Where no memory can be shared (9p, vboxsf), WAL without readers beside us."""
+    """Switch to WAL; where memory cannot be shared (9p, vboxsf), without concurrent readers."""
     with suppress(sqlite3.OperationalError):
         mode = db.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -315,7 +311,7 @@ def _use_wal(db: sqlite3.Connection) -> None:
 
 
 def _rename(path: str, new: str) -> bool:
-    """False if there is something already."""
+    """Rename a file. Return False if `new` exists."""
     if os.path.lexists(new):
         return False
     try:

@@ -8,13 +8,13 @@ import sys
 import warnings
 
 
-async def use():
+async def use() -> None:
     process = await asyncio.create_subprocess_exec("true")  # forks
     await process.wait()
 
 
-def run(name):
-    """With one of the child watchers that Python had until 3.13."""
+def run(name: str) -> None:
+    """Run with one of the child watchers that Python had until 3.13."""
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     watcher = getattr(asyncio, name)()
@@ -34,12 +34,12 @@ def run(name):
     loop.close()
 
 
-async def slow():
+async def slow() -> None:
     process = await asyncio.create_subprocess_exec("sleep", "0.1")  # forks
     await process.wait()
 
 
-def main():
+def main() -> None:
     if sys.version_info < (3, 12):
         asyncio.run(use())
     names = ["ThreadedChildWatcher", "FastChildWatcher", "SafeChildWatcher"]

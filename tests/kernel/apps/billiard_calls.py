@@ -8,7 +8,7 @@ import billiard
 import billiard.pool
 
 
-def briefly():
+def briefly() -> None:
     time.sleep(0.2)
 
 

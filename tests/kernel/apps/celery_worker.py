@@ -13,16 +13,16 @@ app = celery.Celery("tasks", broker="memory://", backend="cache+memory://")
 
 
 @worker_process_init.connect
-def started(**_):
+def started(**_: object) -> None:
     starts(os.getpid())
 
 
 @app.task
-def nothing():
+def nothing() -> None:
     pass
 
 
-def drive():
+def drive() -> None:
     started_worker(0)
     nothing.delay()
     started_worker(1)

@@ -4,32 +4,36 @@
 import multiprocessing
 import os
 import time
+from multiprocessing.context import ForkProcess
+from typing import Callable
 
 fork = multiprocessing.get_context("fork")
+left: list[ForkProcess] = []  # until the interpreter ends
 
 
-def start(target=os.getpid):
+def start(target: Callable[[], object] = os.getpid) -> ForkProcess:
     process = fork.Process(target=target)
     process.start()  # forks; reaps: start -> _cleanup
     return process
 
 
-def dead():
-    """A process that has died, and is not reaped."""
+def dead() -> ForkProcess:
+    """Return a process that has died and is not reaped."""
     process = start()
+    assert process.pid is not None
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process
 
 
-def long():
+def long() -> None:
     time.sleep(1)
 
 
-def briefly():
+def briefly() -> None:
     time.sleep(0.2)
 
 
-def main():
+def main() -> None:
     start(briefly).join()  # reaps: join
     dead().join(0)  # reaps: join(timeout)
     start(briefly).join(60)  # reaps: join(timeout)
@@ -44,12 +48,11 @@ def main():
     kept.exitcode  # noqa: B018 # reaps: exitcode
     kept = dead()
     kept.close()  # reaps: close
-    kept = start(long)  # so that join() has to wait: of a dead child's it cannot be told
+    kept = start(long)  # join() must block: with a dead child its timeout is not visible
     kept.join(timeout=60)  # reaps: join(timeout)
     with fork.Manager() as manager:  # forks; reaps: join(timeout)
         manager.list()
-    global left
-    left = [dead(), start(briefly)]
+    left.extend([dead(), start(briefly)])
     # reaps somewhere: atexit
 
 

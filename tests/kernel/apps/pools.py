@@ -8,30 +8,30 @@ import os
 fork = multiprocessing.get_context("fork")
 
 
-def work(number):
+def work(number: int) -> int:
     return number
 
 
-def one_task_each():
+def one_task_each() -> None:
     with fork.Pool(1, maxtasksperchild=1) as pool:  # forks; reaps: Pool.terminate
         # reaps somewhere: Pool worker handler
         pool.map(work, range(4), chunksize=1)
 
 
-def lost_worker():
+def lost_worker() -> None:
     with fork.Pool(1) as pool:  # forks; reaps: Pool.terminate
         pool.apply_async(os._exit, [1])
         pool.apply(os.getpid)  # by its successor
 
 
-def joined():
+def joined() -> None:
     pool = fork.Pool(2)  # forks
     pool.map(work, range(4))
     pool.close()
     pool.join()  # reaps, perhaps: Pool.join
 
 
-def executor():
+def executor() -> None:
     # reaps somewhere: executor manager
     with concurrent.futures.ProcessPoolExecutor(2, mp_context=fork) as pool:
         list(pool.map(work, range(4)))  # forks

@@ -8,7 +8,7 @@ import threading
 gone = threading.Event()
 
 
-def on_child(number, frame):
+def on_child(number: int, frame: object) -> None:
     while True:
         try:
             pid, _ = os.waitpid(-1, os.WNOHANG)  # reaps: signal handler

@@ -4,28 +4,30 @@
 import contextlib
 import os
 import subprocess
+from typing import Any
 
 
-def start(*command):
+def start(*command: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command or ["true"])  # forks; reaps: subprocess._cleanup
 
 
-def dead():
-    """A process that has died, and is not reaped."""
+def dead() -> subprocess.Popen[bytes]:
+    """Return a process that has died and is not reaped."""
     process = start()
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     return process
 
 
-def main():
+def main() -> None:
     start().wait()  # reaps: Popen.wait
     start().wait(timeout=60)  # reaps: Popen.wait
     dead().poll()  # reaps: Popen.poll
     dead()  # reaps: Popen.__del__
     process = start("sleep", "60")
     del process  # it goes to subprocess._active
-    os.kill(subprocess._active[0].pid, 9)
-    os.waitid(os.P_PID, subprocess._active[0].pid, os.WEXITED | os.WNOWAIT)
+    active: Any = vars(subprocess)["_active"]
+    os.kill(active[0].pid, 9)
+    os.waitid(os.P_PID, active[0].pid, os.WEXITED | os.WNOWAIT)
     start().wait()  # reaps: Popen.wait
     with start():  # reaps: Popen.wait
         pass
@@ -44,5 +46,5 @@ def main():
 
 
 if __name__ == "__main__":
-    subprocess._USE_POSIX_SPAWN = False
+    vars(subprocess)["_USE_POSIX_SPAWN"] = False
     main()

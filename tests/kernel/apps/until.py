@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imported by servers here: workers tell that they have started."""
+"""Let the workers of a server report that they have started."""
 
 import os
 import time
@@ -8,14 +8,14 @@ DEADLINE_S = 40
 PATH = os.path.join(os.environ["APP_DIRECTORY"], "workers")
 
 
-def starts(pid):
-    """Told by a worker."""
+def starts(pid: int) -> None:
+    """Report that the worker `pid` has started."""
     with open(PATH, "ab", buffering=0) as stream:
         stream.write(b"%d\n" % pid)
 
 
-def started_worker(number):
-    """The PID of the worker that started as the number-th; waits for it."""
+def started_worker(number: int) -> int:
+    """Wait for the worker that starts as the number-th, counted from 0; return its PID."""
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end:
         if os.path.exists(PATH):

@@ -4,12 +4,13 @@
 import os
 import signal
 import threading
+from typing import Any
 
 import uvicorn
 from until import started_worker, starts
 
 
-async def application(scope, receive, send):
+async def application(scope: Any, receive: Any, send: Any) -> None:
     if scope["type"] == "lifespan":
         await receive()
         starts(os.getpid())
@@ -18,7 +19,7 @@ async def application(scope, receive, send):
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def drive():
+def drive() -> None:
     first = started_worker(0)
     started_worker(1)
     os.kill(first, signal.SIGKILL)

@@ -6,21 +6,21 @@ import os
 import signal
 
 
-def fork():
+def fork() -> int:
     pid = os.fork()  # forks
     if pid == 0:
         os._exit(0)
     return pid
 
 
-def dead():
-    """A child that is dead already."""
+def dead() -> int:
+    """Return a child that has died and is not reaped."""
     pid = fork()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     return pid
 
 
-def main():
+def main() -> None:
     os.waitpid(fork(), 0)  # reaps: os.wait*
     os.waitpid(dead(), os.WNOHANG)  # reaps: os.wait*
     fork()

@@ -3,7 +3,7 @@
 
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
@@ -16,7 +16,7 @@ def parent() -> None:
     zombie = truth.spawn("zombie", lambda: 3)
     truth.peek("zombie", zombie)
     handed.send(zombie)
-    handed.send(truth.spawn("live", lambda: gate.wait() or 4))
+    handed.send(truth.spawn("live", gate.then(4)))
     go.wait()
 
 
@@ -27,7 +27,7 @@ truth.say("zombie", reap=[low, None])
 go.open()
 truth.until_gone("zombie", zombie)
 truth.until_gone("parent", pid)
-# nobody is told of the parent's death: no signal in it stamps the adoption exactly
+# no process gets a signal for the parent's death: no signal in it stamps the adoption exactly
 truth.orphaned("zombie", pid, mine, "subreaper", True, low, may_be_late=True)
 truth.orphaned("live", pid, mine, "subreaper", False, low, may_be_late=True)
 gate.open()

@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 mine = truth.own_pid()

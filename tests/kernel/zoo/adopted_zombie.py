@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A parent dies and leaves zombies: they are adopted as zombies, and go when the adopter waits.
 
-One of them has exit signal 0: its parent was not told of its death, its adopter is.
+One of them has exit signal 0: its parent gets no signal at its death, its adopter does.
 """
 
+import functools
 import os
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 mine = truth.own_pid()
@@ -16,7 +17,7 @@ go, handed = truth.Gate(), truth.Word()
 
 def parent() -> None:
     for role, exit_signal in (("child", signal.SIGCHLD), ("silent child", 0)):
-        child = truth.spawn(role, lambda: 3, make=lambda number=exit_signal: raw.clone(number))
+        child = truth.spawn(role, lambda: 3, make=functools.partial(raw.clone, exit_signal))
         os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT | raw.WALL)
         truth.say(role, death=[None, truth.now()])
         handed.send(child)

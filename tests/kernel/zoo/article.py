@@ -9,7 +9,7 @@ import atexit
 import os
 import time
 
-from keeper import raw, truth
+from harness import raw, truth
 
 
 def after_multiprocessing() -> None:
@@ -20,7 +20,7 @@ def after_multiprocessing() -> None:
         pid=action.child.pid,
         reap=[action.ended_ns, high],
         death=[None, high],
-        status=action.child.exitcode << 8,
+        status=(action.child.exitcode or 0) << 8,
         reaper=truth.me(),
         reaped_by="parent",
         reap_call={"syscall": "wait4", "options": 0},
@@ -38,11 +38,11 @@ TICK_S = 0.05
 
 
 class MainProcess:
-    def __init__(self, main_process_time, child_process_time):
+    def __init__(self, main_process_time: int, child_process_time: int) -> None:
         self.main_process_time = main_process_time
         self.child_process_time = child_process_time
 
-    def excutor(self):
+    def excutor(self) -> None:
         low = truth.now()
         self.child = ChildProcess(self.child_process_time)
         self.child.start()
@@ -53,11 +53,11 @@ class MainProcess:
 
 
 class ChildProcess(multiprocessing.Process):
-    def __init__(self, process_time):
+    def __init__(self, process_time: int) -> None:
         multiprocessing.Process.__init__(self)
         self.process_time = process_time
 
-    def run(self):
+    def run(self) -> None:
         atexit.unregister(after_multiprocessing)
         truth.introduce("child")
         for _ in range(self.process_time):

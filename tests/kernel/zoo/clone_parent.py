@@ -3,7 +3,7 @@
 
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 handed = truth.Word()
 

@@ -5,7 +5,7 @@ import os
 import resource
 import signal
 
-from keeper import truth
+from harness import truth
 
 try:  # sudo sets the hard limit to 0 too (sudoers(5), rlimit_core): root may raise it
     resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import truth
+from harness import truth
 
 SCRIPT = "#!/bin/sh\nexec /bin/cat /proc/self/cmdline\n"
 

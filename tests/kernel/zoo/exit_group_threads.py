@@ -6,8 +6,9 @@ times, and goes to the subreaper in the end.
 """
 
 import threading
+from typing import Callable
 
-from keeper import raw, truth
+from harness import raw, truth
 
 ROUNDS, THREADS = 5, 3
 raw.become_subreaper()
@@ -15,9 +16,14 @@ mine = truth.own_pid()
 gate, forked, handed = truth.Gate(), truth.Gate(), truth.Word()
 
 
-def body_of(number: int):
+def body_of(number: int) -> Callable[[], int]:
     def run(role: str) -> None:
-        truth.spawn(role, lambda: handed.send(truth.own_pid()) or gate.wait() or 2)
+        def child() -> int:
+            handed.send(truth.own_pid())
+            gate.wait()
+            return 2
+
+        truth.spawn(role, child)
         forked.open()
         truth.forever_asleep()
 

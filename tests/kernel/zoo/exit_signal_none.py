@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""clone() with exit signal 0: the parent is told nothing, the child is a zombie all the same.
+"""clone() with exit signal 0: the parent gets no signal, the child is a zombie all the same.
 
 No signal stamps the zombie, only the dying thread's last switch does, which may come after a
 quick parent's reap: then it cannot be known when it was one (adopted_zombie.py has a slow one).
 """
 
 import os
+from typing import Any
 
-from keeper import raw, truth
+from harness import raw, truth
 
-LATE = {"zombie_may_be_late": True, "may_be_unseen": ["zombie_ns"]}
+LATE: "dict[str, Any]" = {"zombie_may_be_late": True, "may_be_unseen": ["zombie_ns"]}
 
 pid = truth.spawn("silent", lambda: 9, make=lambda: raw.clone(0))
 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | raw.WALL)

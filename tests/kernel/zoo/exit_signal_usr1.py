@@ -4,7 +4,7 @@
 import os
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 signal.signal(signal.SIGUSR1, lambda number, frame: None)
 pid = truth.spawn("clone child", lambda: 11, make=lambda: raw.clone(signal.SIGUSR1))

@@ -6,14 +6,15 @@ import errno
 import mmap
 import os
 import struct
+from typing import Callable
 
-from keeper import raw, truth
+from harness import raw, truth
 
 WAITID, ASYNC, GETEVENTS = 50, 1 << 4, 1  # IORING_OP_WAITID, IOSQE_ASYNC, IORING_ENTER_GETEVENTS
 SQ_RING, CQ_RING, ENTRIES = 0, 0x8000000, 0x10000000  # IORING_OFF_*
 
 
-class Ring:
+class RingBuffer:
     def __init__(self) -> None:
         parameters = ctypes.create_string_buffer(120)
         self.fd = raw.syscall("io_uring_setup", 4, ctypes.addressof(parameters))
@@ -43,13 +44,13 @@ class Ring:
         self.enter(0, 1)
         head = self.word(self.cq, self.cq_head)
         assert head != self.word(self.cq, self.cq_tail)
-        (result,) = struct.unpack_from("<i", self.cq, self.cqes + 16 * (head % 8) + 8)
+        result: int = struct.unpack_from("<i", self.cq, self.cqes + 16 * (head % 8) + 8)[0]
         self.set_word(self.cq, self.cq_head, head + 1)
         return result
 
     @staticmethod
     def word(memory: mmap.mmap, offset: int) -> int:
-        (value,) = struct.unpack_from("<I", memory, offset)
+        value: int = struct.unpack_from("<I", memory, offset)[0]
         return value
 
     @staticmethod
@@ -57,10 +58,10 @@ class Ring:
         struct.pack_into("<I", memory, offset, value)
 
 
-def reap(ring: Ring, role: str, pid: int, flags: int, release) -> None:
+def reap(ring: RingBuffer, role: str, pid: int, flags: int, release: Callable[[], None]) -> None:
     info = ctypes.create_string_buffer(128)
 
-    def wait():
+    def wait() -> "tuple[int, int]":
         ring.submit_waitid(pid, flags, ctypes.addressof(info))
         release()
         result = ring.result()
@@ -78,7 +79,7 @@ def nothing() -> None:
 
 def main() -> None:
     try:
-        ring = Ring()
+        ring = RingBuffer()
     except OSError as error:
         disabled = raw.read_int("/proc/sys/kernel/io_uring_disabled")
         if error.errno == errno.ENOSYS or disabled:
@@ -98,7 +99,7 @@ def main() -> None:
     truth.say("by a worker", reaper=worker)
 
     gate = truth.Gate()
-    pid = truth.spawn("dies later", lambda: gate.wait() or 4)
+    pid = truth.spawn("dies later", gate.then(4))
     reap(ring, "dies later", pid, 0, gate.open)
     return truth.tell()
 

@@ -5,14 +5,14 @@ import os
 import resource
 import signal
 
-from keeper import truth
+from harness import truth
 
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV, signal.SIGRTMIN + 3):
     role = f"signal {int(number)}"
     ready = truth.Gate()
 
-    def body(ready=ready) -> int:
+    def body(ready: truth.Gate = ready) -> int:
         ready.open()
         return truth.forever()
 

@@ -8,13 +8,16 @@ the process keeps its leader's.
 import os
 import signal
 import threading
+from typing import Callable
 
-from keeper import raw, truth
+from harness import raw, truth
 
 LEADER_CODE, THREAD_CODE = 3, 4
 
 
-def body_of(role: str, finish, gate: truth.Gate, ready: truth.Gate):
+def body_of(
+    role: str, finish: Callable[[int], object], gate: truth.Gate, ready: truth.Gate
+) -> Callable[[], None]:
     def run() -> None:
         raw.rename(b"last-thread")
         ready.open()
@@ -30,12 +33,13 @@ def body_of(role: str, finish, gate: truth.Gate, ready: truth.Gate):
     return body
 
 
-ENDS = {"thread exits": raw.exit_thread, "exit_group": os._exit, "killed": None}
+# a killed process does not come to its end
+ENDS = {"thread exits": raw.exit_thread, "exit_group": os._exit, "killed": os._exit}
 for role, finish in ENDS.items():
     gate, ready = truth.Gate(), truth.Gate()
     pid = truth.spawn(role, body_of(role, finish, gate, ready))
     ready.wait()
-    truth.until(lambda pid=pid: truth.proc_state(pid) == "Z", "the leader is dead")
+    truth.until_zombie(pid)
     assert os.waitpid(pid, os.WNOHANG) == (0, 0), "a dead leader was reaped"
     if role == "killed":
         truth.kill(role, pid, signal.SIGKILL)

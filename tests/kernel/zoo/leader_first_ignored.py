@@ -7,7 +7,7 @@ The kernel's release of the last thread goes on with the leader, as nobody wants
 import signal
 import threading
 
-from keeper import raw, truth
+from harness import raw, truth
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 gate, ready = truth.Gate(), truth.Gate()
@@ -27,7 +27,7 @@ def body() -> None:
 
 pid = truth.spawn("process", body)
 ready.wait()
-truth.until(lambda: truth.proc_state(pid) == "Z", "the leader is dead")
+truth.until_zombie(pid)
 gate.open()
 truth.until(lambda: not truth.proc_state(pid), "it is gone")
 truth.fence()

@@ -6,7 +6,7 @@ First the main thread, then the sibling (no orphaning), then, when that ends, th
 
 import threading
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 mine = truth.own_pid()
@@ -21,7 +21,7 @@ def last_thread() -> None:
 
 
 def process() -> None:
-    handed.send(truth.spawn("child", lambda: gate.wait() or 2))
+    handed.send(truth.spawn("child", gate.then(2)))
     threading.Thread(target=last_thread, daemon=True).start()
     raw.exit_thread(3)
 
@@ -30,7 +30,7 @@ low = truth.now()
 pid = truth.spawn("process", process)
 child = handed.receive()
 ready.wait()
-truth.until(lambda: truth.proc_state(pid) == "Z", "the main thread is dead")
+truth.until_zombie(pid)
 truth.fence()
 truth.orphaned("child", pid, pid, "thread", False, low)
 low = truth.now()

@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import truth
+from harness import truth
 
 ready = truth.Gate()
 

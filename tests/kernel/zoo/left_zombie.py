@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command ends and leaves a zombie: it is adopted as one, after the command's own end."""
 
-from keeper import truth
+from harness import truth
 
 truth.peek("zombie", truth.spawn("zombie", lambda: 3))
 truth.say("zombie", status=3 << 8)

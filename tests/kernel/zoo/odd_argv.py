@@ -2,8 +2,9 @@
 """Argument vectors that text tools break on: empty strings, newlines, no UTF-8, 4 KiB, 100 KiB."""
 
 import os
+from typing import Callable
 
-from keeper import truth
+from harness import truth
 
 VECTORS = {
     "empty strings": ["", "", "middle", ""],
@@ -15,7 +16,7 @@ VECTORS = {
 }
 
 
-def body_of(role: str, vector: "list[str]"):
+def body_of(role: str, vector: "list[str]") -> Callable[[], None]:
     def body() -> None:
         argv = ["sh", "-c", "exit 3", *vector]
         low = truth.now()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A double fork with setsid: a daemon, adopted by whoever it may be, that outlives the command."""
+"""A double fork with setsid: a daemon that outlives the command; any process may adopt it."""
 
 import os
 
-from keeper import truth
+from harness import truth
 
 adopted = truth.Word()
 gate = os.pipe()

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Many orphans for whoever adopts orphans here, and forks at full speed while they are reaped.
+"""Many orphans for the adopter of this machine, and forks at full speed while they are reaped.
 
 What the kernel frees at their reaps it uses again at once, for these forks: an observer that
 missed such a reap must not take another process's for it.
 """
 
 import os
+from typing import Callable
 
-from keeper import truth
+from harness import truth
 
 ORPHANS = 101
 adopted, handed = truth.Word(), truth.Word()
 
 
-def orphan_of(parent: int):
+def orphan_of(parent: int) -> Callable[[], None]:
     def orphan() -> None:
         truth.until(lambda: os.getppid() != parent, "adopted")
         adopted.send(os.getppid())
@@ -21,7 +22,7 @@ def orphan_of(parent: int):
     return orphan
 
 
-def middle_of(role: str):
+def middle_of(role: str) -> Callable[[], None]:
     def middle() -> None:
         handed.send(truth.spawn(role, orphan_of(os.getpid())))
 

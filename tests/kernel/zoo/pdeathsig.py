@@ -4,7 +4,7 @@
 import signal
 import threading
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 mine = truth.own_pid()
@@ -39,14 +39,14 @@ truth.reap("parent", pid)
 truth.orphaned("child", pid, mine, "subreaper", False, low)
 assert truth.reap("child", orphan, by="adopter") == signal.SIGKILL
 
-pids = []
+pids: "list[int]" = []
 runner = threading.Thread(target=thread)
 runner.start()
 low = truth.now()
 truth.say("thread's child", death=[low, None])
 go.open()
 runner.join()
-truth.until(lambda: not truth.thread_lives(runner.native_id), "the thread is gone")
+truth.until(lambda: not truth.thread_lives(runner.native_id or 0), "the thread is gone")
 truth.orphaned("thread's child", mine, mine, "thread", False, low)
 assert truth.reap("thread's child", pids[0]) == signal.SIGKILL
 truth.tell()

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from keeper import truth
+from harness import truth
 
 pid = truth.spawn("child", lambda: 4)
 truth.peek("child", pid)

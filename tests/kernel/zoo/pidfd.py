@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import truth
+from harness import truth
 
 pid = truth.spawn("child", lambda: 4)
 descriptor = os.pidfd_open(pid)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PID namespace of one's own: its init adopts the orphans in it, subreapers above or not."""
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 raw.unshare(raw.CLONE_NEWPID)
@@ -9,7 +9,7 @@ gate, handed = truth.Gate(), truth.Word()
 
 
 def parent() -> None:
-    handed.send(truth.spawn("child", lambda: gate.wait() or 4))
+    handed.send(truth.spawn("child", gate.then(4)))
 
 
 def init() -> int:

@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 raw.unshare(raw.CLONE_NEWPID)
@@ -17,7 +17,7 @@ def init() -> int:
 
 
 def joined() -> None:
-    handed.send(truth.spawn("child", lambda: reaped.wait() or 4))
+    handed.send(truth.spawn("child", reaped.then(4)))
 
 
 first = truth.spawn("init", init)

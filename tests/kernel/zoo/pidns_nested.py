@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PID namespace in a PID namespace: PIDs are the observer's, `pidns` is the innermost one."""
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.unshare(raw.CLONE_NEWPID)
 gate, handed = truth.Gate(), truth.Word()
 
 
 def parent() -> None:
-    handed.send(truth.spawn("orphan", lambda: gate.wait() or 4))
+    handed.send(truth.spawn("orphan", gate.then(4)))
 
 
 def inner() -> int:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The init of a PID namespace dies: the kernel kills who is left in it, and none stays a zombie.
+"""The init of a PID namespace dies: the kernel kills the rest, and none stays a zombie.
 
 The dying init releases what was a zombie before by a wait of its own, inside exit; it ignores
 SIGCHLD meanwhile, and so whoever is killed is released at once.
@@ -7,7 +7,7 @@ SIGCHLD meanwhile, and so whoever is killed is released at once.
 
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 raw.become_subreaper()
 raw.unshare(raw.CLONE_NEWPID)

@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import raw, truth
+from harness import raw, truth
 
 
 def awaited() -> None:

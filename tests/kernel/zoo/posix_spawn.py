@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import truth
+from harness import truth
 
 low = truth.now()
 pid = os.posix_spawn("/bin/sh", ["sh", "-c", "exit 6"], {})

@@ -4,7 +4,7 @@
 import os
 import threading
 
-from keeper import truth
+from harness import truth
 
 OPTIONS = os.WEXITED | os.WNOHANG
 

@@ -3,7 +3,7 @@
 
 import threading
 
-from keeper import raw, truth
+from harness import raw, truth
 
 
 def twice() -> None:

@@ -3,7 +3,7 @@
 
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 low = truth.now()
 flags = raw.CLONE_VM | raw.CLONE_VFORK | raw.CLONE_SIGHAND | signal.SIGCHLD

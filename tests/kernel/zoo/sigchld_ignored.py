@@ -4,7 +4,7 @@
 import os
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
@@ -15,7 +15,7 @@ def awaited() -> int:
 
 
 gate = truth.Gate()
-alone = truth.spawn("alone", lambda: gate.wait() or 3)
+alone = truth.spawn("alone", gate.then(3))
 gate.open()
 truth.until_gone("alone", alone)
 truth.say("alone", status=3 << 8, reaped_by="kernel", zombie=False)

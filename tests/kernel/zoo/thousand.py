@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A dying parent of 1009 children: 507 zombies and 502 that live, mixed, to one subreaper."""
 
-from keeper import raw, truth
+from harness import raw, truth
 
 ZOMBIES, LIVE = 507, 502
 raw.become_subreaper()
@@ -14,7 +14,7 @@ def parent() -> None:
     for number in range(ZOMBIES):
         zombies.append((f"zombie {number}", truth.spawn(f"zombie {number}", lambda: 1)))
         if number < LIVE:
-            truth.spawn(f"live {number}", lambda: gate.wait() or 2)
+            truth.spawn(f"live {number}", gate.then(2))
     for role, pid in zombies:
         truth.peek(role, pid)
     handed.send(1)

@@ -9,15 +9,16 @@ import json
 import os
 import sys
 import threading
+from typing import Callable
 
-from keeper import truth
+from harness import truth
 
 
 def first_stage() -> None:
     by_main, by_thread = truth.Gate(), truth.Gate()
     ready = truth.Word()
 
-    def child_of(gate: truth.Gate):
+    def child_of(gate: truth.Gate) -> Callable[[], int]:
         def body() -> int:
             ready.send(truth.own_pid())
             gate.wait()

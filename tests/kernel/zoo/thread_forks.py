@@ -6,14 +6,14 @@ When the thread ends the child goes to a sibling thread, which is no orphaning.
 
 import threading
 
-from keeper import truth
+from harness import truth
 
 gate = truth.Gate()
 pids = []
 
 
 def fork() -> None:
-    pids.append(truth.spawn("thread's child", lambda: gate.wait() or 2))
+    pids.append(truth.spawn("thread's child", gate.then(2)))
 
 
 def fork_and_reap() -> None:
@@ -25,7 +25,7 @@ low = truth.now()
 thread = threading.Thread(target=fork)
 thread.start()
 thread.join()
-tid = thread.native_id
+tid = thread.native_id or 0
 truth.until(lambda: not truth.thread_lives(tid), "the thread is gone")
 mine = truth.own_pid()
 truth.orphaned("thread's child", mine, mine, "thread", False, low)

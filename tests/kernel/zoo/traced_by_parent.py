@@ -4,7 +4,7 @@
 import os
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 
 def body() -> int:

@@ -4,7 +4,7 @@
 The zombie begins at the death, not when the tracer hands it on; the real parent reaps it.
 """
 
-from keeper import raw, truth
+from harness import raw, truth
 
 gate, traced = truth.Gate(), truth.Gate()
 
@@ -16,7 +16,7 @@ def tracer() -> None:
     traced.open()
 
 
-child = truth.spawn("child", lambda: gate.wait() or 6)
+child = truth.spawn("child", gate.then(6))
 stranger = truth.spawn("tracer", tracer)
 traced.wait()
 truth.reap("child", child)

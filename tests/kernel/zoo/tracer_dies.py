@@ -3,7 +3,7 @@
 
 import os
 
-from keeper import raw, truth
+from harness import raw, truth
 
 gate = truth.Gate()
 
@@ -15,7 +15,7 @@ def tracer() -> None:
     truth.say("child", death=[None, truth.now()])
 
 
-child = truth.spawn("child", lambda: gate.wait() or 6)
+child = truth.spawn("child", gate.then(6))
 truth.reap("tracer", truth.spawn("tracer", tracer))
 truth.reap("child", child)
 truth.tell()

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 gate = truth.Gate()
@@ -18,7 +18,7 @@ def tracer() -> None:
     truth.reap("child", child, by="tracer")
 
 
-child = truth.spawn("child", lambda: gate.wait() or 6)
+child = truth.spawn("child", gate.then(6))
 stranger = truth.spawn("tracer", tracer)
 truth.until_gone("child", child)
 truth.until_gone("tracer", stranger)

@@ -3,7 +3,7 @@
 
 import signal
 
-from keeper import raw, truth
+from harness import raw, truth
 
 low = truth.now()
 pid = raw.clone_and_exit(raw.CLONE_VM | raw.CLONE_VFORK | signal.SIGCHLD, 7)

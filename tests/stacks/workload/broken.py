@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+from typing import Any, Dict, List
 
 import witness
 from witness import (
@@ -55,7 +56,7 @@ class Memory:
         both = library.mmap(None, 2 * PAGE, mmap.PROT_READ | mmap.PROT_WRITE, anonymous, -1, 0)
         library.munmap(ctypes.c_void_p(both + PAGE), ctypes.c_size_t(PAGE))
         ctypes.memset(both, 0x41, PAGE)
-        self._kept = [{}, b"A" * 4096]
+        self._kept: List[Any] = [{}, b"A" * 4096]
         self.addresses = {
             "not canonical": 0x4141414141414141,
             "small": 0x10,
@@ -162,9 +163,9 @@ def fresh(function, *arguments):
     source = "def fresh_{0}(function, *arguments):\n    return function(*arguments)\n".format(
         _number
     )
-    made = {}
-    exec(compile(source, "<fresh {}>".format(_number), "exec"), made)
-    made = made["fresh_{}".format(_number)]
+    names: Dict[str, Any] = {}
+    exec(compile(source, "<fresh {}>".format(_number), "exec"), names)
+    made = names["fresh_{}".format(_number)]
     made(function, made.__code__, *arguments)
 
 

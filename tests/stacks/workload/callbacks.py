@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import weakref
+from typing import Dict, List
 
 from witness import child, forked, name, os_fork, os_waitpid, program, reaped, snap, write
 
@@ -34,7 +35,8 @@ def builtins():
     functools.partial(key, 1)()
     sorted([2, 1], key=functools.cmp_to_key(lambda one, two: child()))
     re.sub("a", lambda match: str(child()), "aa")
-    collections.defaultdict(child)[0]
+    made: Dict[int, int] = collections.defaultdict(child)
+    made[0]
     json.dumps(object(), default=key)
     dict.fromkeys(each for each in [child()])
     type("Made", (), {"__init__": lambda self: child() and None})()
@@ -110,9 +112,9 @@ def by_ctypes():
 
 def system():
     name("os.system and os.popen")
-    with tempfile.NamedTemporaryFile() as told:
-        stack, status = snap(), os.system("echo $$ >'{}'".format(told.name))
-        pid = int(told.read())
+    with tempfile.NamedTemporaryFile() as file:
+        stack, status = snap(), os.system("echo $$ >'{}'".format(file.name))
+        pid = int(file.read())
         forked(stack, pid)
         reaped(stack, pid)
         assert status == 0
@@ -145,7 +147,7 @@ def signals():
             reaped(stack, pid)
             gone.append(pid)
 
-    gone = []
+    gone: List[int] = []
     before = signal.signal(signal.SIGCHLD, on_child)
     stack, pid = snap(), os_fork()
     if pid == 0:
@@ -165,7 +167,7 @@ def finalizers():
     name("finalizers and weak references")
     Finalized()
     held = Finalized()
-    held = None  # noqa: F841
+    del held
 
     class Cycle:
         def __init__(self):
@@ -199,7 +201,7 @@ def tracing():
         value = 1
         return value
 
-    busy = []
+    busy: List[int] = []
 
     def tracer(frame, event, _):
         if frame.f_code is traced.__code__ and not busy:
@@ -240,7 +242,7 @@ def imports():
 def hooks():
     name("hooks of fork itself")
     # Run by os.fork() of the child's own: at the fork they have ended, or not begun.
-    active = []
+    active: List[int] = []
 
     def before():
         if not active:

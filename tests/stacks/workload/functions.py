@@ -107,6 +107,7 @@ def other_waits():
     pid = start()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     stack, result = snap(), os.waitid(os.P_PID, pid, os.WEXITED)
+    assert result is not None
     reaped(stack, result.si_pid)
     name("os.waitpid with WNOHANG")
     pid = start()
@@ -121,6 +122,7 @@ def other_waits():
         name("os.waitid by pidfd")
         pidfd = os.pidfd_open(start())
         stack, result = snap(), os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        assert result is not None
         reaped(stack, result.si_pid)
         os.close(pidfd)
     if hasattr(os, "posix_spawn"):  # Python 3.8

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from typing import Any
 
 import witness
 from witness import child, name
@@ -143,7 +144,7 @@ def scripts():
             try:
                 with open(path, "w", encoding="utf-8") as stream:
                     stream.write(text)
-                spec = importlib.util.spec_from_file_location("made", path)
+                spec: Any = importlib.util.spec_from_file_location("made", path)
                 module = importlib.util.module_from_spec(spec)
                 spec.loader.exec_module(module)
             except UnicodeEncodeError:  # a C locale of Python 3.6's kind

@@ -128,7 +128,7 @@ def classes():
             return super().__call__(*arguments)
 
         @classmethod
-        def __prepare__(mcs, *_):
+        def __prepare__(mcs, *_, **__):
             child()
             return {}
 

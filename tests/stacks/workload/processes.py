@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from typing import Any
 
 import witness
 from witness import child, forked, name, os_fork, os_waitpid, reaped, snap, write
@@ -48,8 +49,8 @@ def threads():
             done[each].wait()
         if number % 60 == 0:
             child()  # the main thread's own
-    for each in turn:
-        each.set()
+    for event in turn:
+        event.set()
     for worker in workers:
         worker.join()
 
@@ -196,7 +197,7 @@ def _work(number):
 def of_multiprocessing():
     name("multiprocessing")
     for method in ("fork", "spawn", "forkserver"):
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)
         process = context.Process(target=_work, args=(0,))
         process.start()
         process.join()
@@ -208,8 +209,7 @@ def of_multiprocessing():
         pool.close()
         pool.join()
     name("concurrent.futures")
-    arguments = {"mp_context": context}
-    with concurrent.futures.ProcessPoolExecutor(2, **arguments) as executor:
+    with concurrent.futures.ProcessPoolExecutor(2, mp_context=context) as executor:
         list(executor.map(_work, range(4)))
     with concurrent.futures.ThreadPoolExecutor(2) as executor:
         list(executor.map(lambda _: child(), range(4)))

@@ -29,7 +29,7 @@ def lines():
         ],
     )
     (
-        Base()
+        Base()  # type: ignore[attr-defined]
         .method
         .__func__(
             Base(),

@@ -2,8 +2,8 @@
 """What a workload knows itself: its Python stack at each fork and at each reap.
 
 The stack is taken by `snap()` on the very line of the call: `snap(), os.fork()`. So
-every frame stands at the same line for both, and `traceback` tells what the observer
-must tell. Any Python from 3.7 on, nothing but the standard library.
+every frame is at the same line for both, and `traceback` gives what the observer must
+report. Any Python from 3.7 on, nothing but the standard library.
 """
 
 import _posixsubprocess
@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from typing import Any, Dict
 
 RECORD = "STACKS_RECORD"  # names the file that is appended to
 
@@ -23,15 +24,15 @@ os_waitpid = os.waitpid
 os_wait4 = os.wait4
 
 _label = "?"
-_flags = ()
+_flags: Any = ()
 
 
 def snap():
-    """The caller's stack as `traceback` tells it, innermost first.
+    """Return the caller's stack as `traceback` gives it, innermost first.
 
     [function, qualified function or None, file, line or None] each.
     """
-    frame = sys._getframe(1)
+    frame: Any = sys._getframe(1)
     # as traceback.extract_stack() does it, without reading the sources
     summary = traceback.StackSummary.extract(traceback.walk_stack(frame), lookup_lines=False)
     stack = [[each.name, None, each.filename, each.lineno] for each in summary]
@@ -76,7 +77,7 @@ def reaped(stack, child):
     write("reap", child=child, stack=stack, ns=time.monotonic_ns())
 
 
-_foretold = {}
+_foretold: Dict[int, int] = {}  # PID -> forks
 
 
 def foretell(kind):
@@ -151,12 +152,12 @@ def install():
     """From now on what the standard library forks and reaps is recorded, too."""
     os.fork, os.waitpid = record_fork, record_waitpid
     _posixsubprocess.fork_exec = _record_fork_exec
-    subprocess._USE_POSIX_SPAWN = False
+    vars(subprocess)["_USE_POSIX_SPAWN"] = False
     if hasattr(subprocess, "_fork_exec"):  # Python 3.11
         subprocess._fork_exec = _record_fork_exec
     if hasattr(subprocess, "_waitpid"):
         subprocess._waitpid = record_waitpid
-    poll = subprocess.Popen._internal_poll  # which has it as a default argument
+    poll = vars(subprocess.Popen)["_internal_poll"]  # which has it as a default argument
     poll.__defaults__ = tuple(
         record_waitpid if each is os_waitpid else each for each in poll.__defaults__
     )

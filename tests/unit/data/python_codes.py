@@ -11,32 +11,34 @@ import ctypes
 import dis
 import json
 import sys
-import types
 import warnings
+from types import CodeType
+from typing import Any, Iterator, List, Optional, Tuple  # noqa: UP035 - Python 3.7
 
 warnings.simplefilter("ignore")
 addr2line = ctypes.pythonapi.PyCode_Addr2Line
 addr2line.argtypes = [ctypes.py_object, ctypes.c_int]
 addr2line.restype = ctypes.c_int
+Named = Tuple[CodeType, str]  # noqa: UP006
 
 
-def codes(code, qualname):
-    """(code, its qualified name) of all within a code object."""
+def codes(code: CodeType, qualname: str) -> Iterator[Named]:
+    """Yield a code object and all within it, with their qualified names."""
     yield code, qualname
     for inner, name in names_in(code):
         yield from codes(inner, name)
 
 
-def names_in(code):
+def names_in(code: CodeType) -> Iterator[Named]:
     if hasattr(code, "co_qualname"):
         for each in code.co_consts:
-            if isinstance(each, types.CodeType):
+            if isinstance(each, CodeType):
                 yield each, each.co_qualname
         return
     # MAKE_FUNCTION has the code and the qualified name before it. A class's body is given
     # its plain name: it stores the qualified one itself.
     seen = set()
-    before = []
+    before: List[Any] = []  # noqa: UP006
     for each in dis.get_instructions(code):
         if each.opname == "MAKE_FUNCTION":
             inner, name = before[-2].argval, before[-1].argval
@@ -47,15 +49,15 @@ def names_in(code):
             before = [*before[-1:], each]
 
 
-def of_class(code):
-    told = list(dis.get_instructions(code))[:12]
-    for first, second in zip(told, told[1:]):
+def of_class(code: CodeType) -> Any:
+    instructions = list(dis.get_instructions(code))[:12]
+    for first, second in zip(instructions, instructions[1:]):
         if second.opname == "STORE_NAME" and second.argval == "__qualname__":
             return first.argval
     return None
 
 
-def line(code, offset):
+def line(code: CodeType, offset: int) -> Optional[int]:
     found = addr2line(code, offset)
     return found if found >= 0 else None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done in the VM: the steps that job.json names, each with its time limit.
 
-After each step its outcome goes to the console and all results to the disk VM_OUT, so that a
-kernel that dies has told what it could.
+After each step its outcome goes to the console and all results to the disk VM_OUT, so that
+the results before a kernel's crash are kept.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tarfile
 import time
 from pathlib import Path
+from typing import Any
 
 HERE = Path("/zombiebpf")
 OUT = Path("/run/out")
@@ -30,12 +31,13 @@ def main() -> int:
     facts["python"] = platform.python_version()
     for line in glob.glob("/usr/lib/python3/dist-packages/bcc/version.py"):
         facts["bcc"] = Path(line).read_text().split("'")[1]
-    results = {"facts": facts, "steps": []}
+    done: list[dict[str, Any]] = []
+    results = {"facts": facts, "steps": done}
     for step in job["steps"]:
-        results["steps"].append(run(step))
+        done.append(run(step))
         (OUT / "job-results.json").write_text(json.dumps(results, indent=1))
         save()
-    return int(any(step["code"] for step in results["steps"]))
+    return int(any(step["code"] for step in done))
 
 
 def install() -> None:
@@ -51,7 +53,7 @@ def install() -> None:
     program.chmod(0o755)
 
 
-def run(step: dict) -> dict:
+def run(step: dict[str, Any]) -> dict[str, Any]:
     name, limit = step["name"], step["limit_s"]
     print(f"VM-STEP {name}", flush=True)
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": "", "COLUMNS": "120"}

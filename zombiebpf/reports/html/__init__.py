@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as one page that works by itself: offline, by double click.
+"""The HTML report: one self-contained page that works offline.
 
-The template and its assets lie in assets/. Scripts and styles are named in the
-page's own Content-Security-Policy by their hashes, and nothing else runs.
+The template, scripts and styles are in assets/. The page's Content-Security-Policy allows
+these scripts and styles by their hashes, and nothing else.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Optional, TextIO
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from zombiebpf.analysis import Analysis
-from zombiebpf.reports.html.embed import data, policy
-from zombiebpf.reports.html.lanes import MOST
-from zombiebpf.reports.html.payload import Payload
-from zombiebpf.reports.html.view import view
-from zombiebpf.reports.terminal import Source, TextOptions
+from zombiebpf.model.analysis import Analysis
+from zombiebpf.reports.html.embed import content_security_policy, json_for_script
+from zombiebpf.reports.html.lanes import MAX_LANES
+from zombiebpf.reports.html.page_data import PageData
+from zombiebpf.reports.html.variables import template_variables
+from zombiebpf.reports.terminal import SourceReader, TextOptions
 
 SCRIPTS = (
     "data", "words", "scale", "draw", "links", "facts", "timeline", "input", "search", "tables",
@@ -26,22 +26,29 @@ SCRIPTS = (
 
 
 def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
-    """Write the page. It is UTF-8, and says so."""
+    """Write the page; `out` must encode to UTF-8, which the page declares."""
     write_page(analysis, out, options.source)
 
 
 def write_page(
-    analysis: Analysis, out: TextIO, source: Source, most: int = MOST, about: Optional[str] = None
+    analysis: Analysis,
+    out: TextIO,
+    source: SourceReader,
+    most: int = MAX_LANES,
+    about: Optional[str] = None,
 ) -> None:
-    """Write the page, with the texts of lines that `source` knows, and at most some
-    `most` lanes. `about`: stands on top, above the answer, where that alone would mislead."""
-    payload = Payload(analysis, most)
-    variables = view(analysis, payload, source, about)
-    out.writelines(render("page.html.j2", SCRIPTS, data=data(payload.value), **variables))
+    """Write the page with source text from `source` and about `most` lanes.
+
+    `about` is a title above the answer, where the answer alone would mislead.
+    """
+    page_data = PageData(analysis, most)
+    variables = template_variables(analysis, page_data, source, about)
+    data = json_for_script(page_data.value)
+    out.writelines(render("page.html.j2", SCRIPTS, data=data, **variables))
 
 
 def render(template: str, scripts: tuple[str, ...], **variables: Any) -> Any:
-    """The pieces of a page of ours."""
+    """Return the pieces of a page: a template of assets/ with its scripts and page.css."""
     environment = Environment(
         loader=PackageLoader("zombiebpf.reports.html", "assets"),
         autoescape=True,
@@ -57,7 +64,7 @@ def render(template: str, scripts: tuple[str, ...], **variables: Any) -> Any:
     style = asset("page.css")
     blocks = "\n".join(f"{{\n{asset(each + '.js')}\n}}" for each in scripts)
     script = f'"use strict";\nconst Z = {{}};\n{blocks}\n'
-    variables["style"] = Markup(style)  # ours
-    variables["script"] = Markup(script)  # ours
-    variables["policy"] = policy([style], [script])
+    variables["style"] = Markup(style)  # from assets/, so nothing to escape
+    variables["script"] = Markup(script)
+    variables["policy"] = content_security_policy([style], [script])
     return environment.get_template(template).generate(variables)

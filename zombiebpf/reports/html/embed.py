@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What stands in the page beside HTML: data, styles, scripts, and the policy over them."""
+"""What is embedded in the page: data, and the policy for its styles and scripts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from markupsafe import Markup
 _NOT_IN_A_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 
 
-class Texts:
-    """Each text once: a column holds its number."""
+class TextTable:
+    """Texts by number: each is embedded once, and the columns hold numbers."""
 
     def __init__(self) -> None:
         self.all: list[str] = []
         self._numbers: dict[str, int] = {}
 
     def number(self, text: Optional[str]) -> int:
-        """-1 for none."""
+        """Return the number of a text; -1 for None."""
         if text is None:
             return -1
         number = self._numbers.get(text)
@@ -32,18 +32,18 @@ class Texts:
         return number
 
 
-def data(value: object) -> Markup:
-    """JSON that is harmless within <script>: ASCII, and nothing that HTML acts upon."""
+def json_for_script(value: object) -> Markup:
+    """Return ASCII JSON that is safe inside <script>: without characters special to HTML."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     for char, escape in _NOT_IN_A_SCRIPT.items():
         text = text.replace(char, escape)
     return Markup(text)  # escaped above
 
 
-def policy(styles: Iterable[str], scripts: Iterable[str]) -> str:
-    """A Content-Security-Policy by which nothing is loaded, and only these run.
+def content_security_policy(styles: Iterable[str], scripts: Iterable[str]) -> str:
+    """Return a policy by which nothing is loaded and only these styles and scripts apply.
 
-    So even a text of the observed program that were not escaped could do nothing.
+    Even a text of the observed program that was not escaped could then do nothing.
     """
     return "; ".join(
         [

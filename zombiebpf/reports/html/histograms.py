@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Durations by reaping call: percentiles, and bars upon one logarithmic scale."""
+"""Durations by reaping call: percentiles, and histograms on one logarithmic scale."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import math
 from collections.abc import Sequence
 from typing import Callable, NamedTuple
 
-from zombiebpf.attribution.sites import LONG_NS
-from zombiebpf.life import Life
-from zombiebpf.reports.places import by_kind
-from zombiebpf.reports.wording import Wording, printable
-from zombiebpf.statistics import Bucket, distribution, histogram
+from zombiebpf.diagnosis.sites import by_reap_kind
+from zombiebpf.model.life import LATE_NS, Life
+from zombiebpf.model.statistics import Bucket, distribution, histogram
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import UNICODE_WORDS as WORDS
 
-WIDTH, HEIGHT = 400.0, 36.0
-LOWEST_NS = 1_000  # what lies below stands at the left edge
+WIDTH, HEIGHT = 400.0, 36.0  # of a histogram, in units of its SVG viewBox
+LOWEST_NS = 1_000  # shorter durations are drawn at the left edge
 
 ALL = "all calls"
 
@@ -22,20 +22,26 @@ Durations = Callable[[Sequence[Life]], list[int]]
 
 
 class Bar(NamedTuple):
+    """A bucket of a histogram."""
+
     x: float
     width: float
     height: float
     title: str
-    late: bool  # nothing that one would overlook
+    late: bool  # LATE_NS or longer: drawn in another colour
 
 
 class Tick(NamedTuple):
+    """A label of the scale."""
+
     x: float
-    percent: float
+    percent: float  # of the width
     text: str
 
 
 class Row(NamedTuple):
+    """The durations of one reaping call."""
+
     kind: str
     number: int  # of durations
     figures: Sequence[tuple[int, str]]  # p50, p90, p99, max: nanoseconds, and in words
@@ -43,14 +49,15 @@ class Row(NamedTuple):
 
 
 class Chart(NamedTuple):
+    """Histograms on one scale."""
+
     rows: Sequence[Row]
     ticks: Sequence[Tick]
 
 
 def chart(lives: Sequence[Life], durations: Durations) -> Chart:
-    """A row for all, and one for each call if there is more than one."""
-    kinds = [(kind, durations(those)) for kind, those in by_kind(lives)]
-    kinds = [(kind, those) for kind, those in kinds if those]
+    """Return a row for all durations, and one for each call if there are several."""
+    kinds = [(kind, each) for kind, those in by_reap_kind(lives) if (each := durations(those))]
     everything = [each for _, those in kinds for each in those]
     if not everything:
         return Chart((), ())
@@ -65,18 +72,17 @@ class _Scale:
         self.low, self.high = low, high
 
     def x(self, ns: int) -> float:
-        """0..WIDTH."""
+        """Return the position of a duration, 0 to WIDTH."""
         part = math.log(max(ns, self.low) / self.low) / math.log(self.high / self.low)
         return round(part * WIDTH, 2)
 
     def ticks(self) -> list[Tick]:
-        """At powers of ten; every third of them where there are many."""
+        """Return ticks at powers of ten; if there are more than five, at every third."""
         powers = [10**n for n in range(3, 16) if self.low <= 10**n <= self.high]
         if len(powers) > 5:
             powers = [each for each in powers if math.log10(each) % 3 == 0]
-        words = Wording()
         return [
-            Tick(self.x(each), round(self.x(each) / WIDTH * 100, 2), words.duration(each))
+            Tick(self.x(each), round(self.x(each) / WIDTH * 100, 2), WORDS.duration(each))
             for each in powers
         ]
 
@@ -84,9 +90,8 @@ class _Scale:
 def _row(kind: str, durations: Sequence[int], scale: _Scale) -> Row:
     found = distribution(durations)
     assert found is not None
-    words = Wording()
     figures = [
-        (each, words.duration(each))
+        (each, WORDS.duration(each))
         for each in (found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns)
     ]
     buckets = [each for each in histogram(durations) if each.count]
@@ -95,11 +100,10 @@ def _row(kind: str, durations: Sequence[int], scale: _Scale) -> Row:
 
 
 def _bar(bucket: Bucket, most: int, scale: _Scale) -> Bar:
-    words = Wording()
     begin, end = scale.x(bucket.low_ns), scale.x(bucket.high_ns)
     height = max(bucket.count / most * HEIGHT, 2.0)
-    low = words.duration(bucket.low_ns) if bucket.low_ns else "0"
-    title = f"{low} - {words.duration(bucket.high_ns)}: {bucket.count}"
+    low = WORDS.duration(bucket.low_ns) if bucket.low_ns else "0"
+    title = f"{low} - {WORDS.duration(bucket.high_ns)}: {bucket.count}"
     return Bar(
-        begin, round(max(end - begin - 1, 1), 2), round(height, 2), title, bucket.low_ns >= LONG_NS
+        begin, round(max(end - begin - 1, 1), 2), round(height, 2), title, bucket.low_ns >= LATE_NS
     )

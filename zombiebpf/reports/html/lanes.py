@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The order of the timeline's lanes, and which of very many lives share one.
+"""The lanes of the page's timeline: their order, and which processes share one.
 
-Up to MOST lives each has a lane of its own. Beyond, those that tell least
-(no children, no adoption, soon reaped) are put together with their siblings
-from the same line; the page says so.
+Up to MAX_LANES processes have a lane each. If there are more, the least interesting ones
+(no children, never adopted, reaped soon) share lanes with their siblings from the same
+line, and the page says so.
 """
 
 from __future__ import annotations
@@ -12,37 +12,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Optional, Union
 
-from zombiebpf.attribution.sites import found_dead
-from zombiebpf.life import Life, State
+from zombiebpf.model.life import Life, State
 from zombiebpf.reports.tree import fork_tree
 
-MOST = 20_000
-BINS = 400  # of a shared lane, along the observation
+MAX_LANES = 20_000
+BINS = 400  # intervals of the observation that a shared lane is drawn in
 
 
 class Lane(NamedTuple):
-    """A life of its own lane."""
+    """The lane of one process."""
 
     life: Life
     depth: int
-    parent: int  # index of its forker's lane; -1: not among the lanes
+    parent: int  # index of its forker's lane; -1: the forker has none
 
 
 @dataclass
-class Shared:
-    """Siblings in one lane: how many of them ran, and were zombies, in each bin."""
+class SharedLane:
+    """A lane of several siblings."""
 
     parent: int
     depth: int
     lives: list[Life] = field(default_factory=list)
 
 
-def lanes(lives: Sequence[Life], most: int = MOST) -> list[Union[Lane, Shared]]:
-    """In the order of the fork tree; a shared lane stands where its first life would."""
-    alone = None if len(lives) <= most else _telling(lives, most)
-    found: list[Union[Lane, Shared]] = []
+def lanes(lives: Sequence[Life], most: int = MAX_LANES) -> list[Union[Lane, SharedLane]]:
+    """Return the lanes in the order of the fork tree, a shared one at its first process."""
+    alone = None if len(lives) <= most else _most_notable(lives, most)
+    found: list[Union[Lane, SharedLane]] = []
     path: list[int] = []  # the lane of each level above
-    shared: dict[tuple[int, Any], Shared] = {}
+    shared: dict[tuple[int, Any], SharedLane] = {}
     for node in fork_tree(lives):
         del path[node.depth :]
         parent = path[-1] if path else -1
@@ -52,17 +51,17 @@ def lanes(lives: Sequence[Life], most: int = MOST) -> list[Union[Lane, Shared]]:
             continue
         key = (parent, node.life.fork_site)
         if key not in shared:
-            shared[key] = Shared(parent, node.depth)
+            shared[key] = SharedLane(parent, node.depth)
             found.append(shared[key])
         shared[key].lives.append(node.life)
     return found
 
 
-def _telling(lives: Sequence[Life], most: int) -> set[int]:
-    """ids of the lives that tell most."""
+def _most_notable(lives: Sequence[Life], most: int) -> set[int]:
+    """Return the id() of the most interesting half of `most` records."""
 
     def weight(life: Life) -> tuple[bool, bool, int]:
-        dead = life.state is State.ZOMBIE or found_dead(life)
+        dead = life.state is State.ZOMBIE or life.already_zombie
         return (dead, bool(life.reparents), life.zombie_interval_ns or 0)
 
     return {id(life) for life in sorted(lives, key=weight, reverse=True)[: most // 2]}
@@ -71,7 +70,7 @@ def _telling(lives: Sequence[Life], most: int) -> set[int]:
 def density(
     lives: Sequence[Life], began_ns: int, ended_ns: int, bins: int = BINS
 ) -> tuple[list[float], list[float]]:
-    """How many ran, and how many were zombies, on an average over each bin of the span."""
+    """Return the mean numbers of running processes and of zombies in each bin of the span."""
     running, zombie = [0.0] * bins, [0.0] * bins
     width = max(ended_ns - began_ns, 1) / bins
 
@@ -85,7 +84,7 @@ def density(
 
     for life in lives:
         dead = next((ns for ns in (life.exit_ns, life.zombie_ns, life.reap_ns) if ns), None)
-        if not found_dead(life):
+        if not life.already_zombie:
             add(running, life.fork_ns, dead)
-        add(zombie, began_ns if found_dead(life) else life.zombie_ns, life.reap_ns)
+        add(zombie, began_ns if life.already_zombie else life.zombie_ns, life.reap_ns)
     return [round(each, 3) for each in running], [round(each, 3) for each in zombie]

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the workload of a scenario imports, to say what it does.
+"""The module that the workloads of scenarios import, to get knobs and to log what they do.
 
     import story
     knobs = story.knobs(parent=1.0, child=0.4, start_method="fork")
 
-The scenario engine sets the knobs by the environment and reads what is told here
-from a file. Run by hand (python3 NAME.py) a workload does the same with the
-values in its own call of knobs(), and nothing is told.
+The scenario runner passes the knobs in the environment and reads the log from a file.
+Run by hand (python3 NAME.py), a workload uses the values in its own call of knobs(), and
+logs nothing.
 
-Any Python from 3.7 on, nothing but the standard library, and nothing printed. No
-function here waits for a child, and none makes a system call between a mark and
-what it marks.
+Runs on Python 3.7 and later, uses the standard library only, and prints nothing. Only
+join() waits for a child, and no function makes a system call between an event and the
+instant that it logs for it.
 """
 
 from __future__ import annotations
@@ -18,19 +18,20 @@ from __future__ import annotations
 import json
 import os
 import time
+from types import SimpleNamespace
 
 TYPE_CHECKING = False  # for what only a type checker reads: importing typing takes a while
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
-MARKS = "ZOMBIEBPF_MARKS"  # the file that marks are appended to
+LOG = "ZOMBIEBPF_MARKS"  # the file that log entries are appended to
 KNOBS = "ZOMBIEBPF_KNOBS"  # a JSON object
 
 now_ns = time.monotonic_ns  # CLOCK_MONOTONIC, as the kernel's stamps
 
 
 def get_native_id() -> int | None:
-    """The thread's id in the kernel."""
+    """Return the kernel's ID of this thread; None: unknown, before Python 3.8."""
     import threading
 
     if hasattr(threading, "get_native_id"):  # Python 3.8
@@ -44,22 +45,11 @@ def get_native_id() -> int | None:
     return int(ctypes.CDLL(None).syscall(gettid)) if gettid else None
 
 
-class Knobs:
-    """The knobs' values as attributes."""
+def knobs(**defaults: object) -> SimpleNamespace:
+    """Return the knobs of the run, and set the start method of multiprocessing if there is one.
 
-    def __init__(self, values: dict[str, object]) -> None:
-        self.__dict__.update(values)
-
-    def __repr__(self) -> str:
-        each = ("{}={!r}".format(*item) for item in sorted(self.__dict__.items()))
-        return "knobs({})".format(", ".join(each))
-
-
-def knobs(**defaults: object) -> Knobs:
-    """The run's knobs. `start_method` becomes multiprocessing's, unless it is None.
-
-    ValueError if the engine sets a knob that the workload does not have: its
-    defaults and those of its YAML file must be the same.
+    Raise ValueError if the runner passes a knob that the workload does not have: its
+    defaults and those of its YAML file must have the same names.
     """
     values = dict(defaults)
     values.setdefault("start_method", None)
@@ -74,22 +64,22 @@ def knobs(**defaults: object) -> Knobs:
         # a spawned child, which imports the workload anew, has its method already
         if multiprocessing.get_start_method(allow_none=True) is None:
             multiprocessing.set_start_method(str(values["start_method"]))
-    return Knobs(values)
+    return SimpleNamespace(**values)
 
 
 def started(process: BaseProcess | int, role: str = "child") -> None:
-    """Say that `process` (a Process or Popen that was started, or a PID) plays `role`."""
+    """Log that `process` (a started Process or Popen, or a PID) plays `role`."""
     pid = process if isinstance(process, int) else process.pid
-    _mark(now_ns(), "started", child=pid, role=role)
+    _log(now_ns(), "started", child=pid, role=role)
 
 
 def join(process: BaseProcess, timeout: float | None = None) -> None:
-    """process.join(timeout), with its begin, its end and what it found."""
+    """Call process.join(timeout), and log when it began and ended and the status it found."""
     tid = get_native_id()
     began_ns = now_ns()
     process.join(timeout)
     ended_ns = now_ns()
-    _mark(
+    _log(
         ended_ns,
         "join",
         tid=tid,
@@ -101,25 +91,25 @@ def join(process: BaseProcess, timeout: float | None = None) -> None:
 
 
 def _known_status(process: BaseProcess) -> int | None:
-    """What `process` knows of its end; its property exitcode would ask the kernel, and reap."""
+    """Return the exit status that is known; the property exitcode would call wait() and reap."""
     popen = getattr(process, "_popen", None)
     return process.exitcode if popen is None else popen.returncode
 
 
 def fact(name: str, value: object = None) -> None:
-    """Tell what the workload saw itself, as a JSON value, or only that it came here."""
-    _mark(now_ns(), "fact", name=name, value=value)
+    """Log a fact that the workload saw itself, as a JSON value, or only that it got here."""
+    _log(now_ns(), "fact", name=name, value=value)
 
 
 def live(seconds: float) -> None:
-    """Live for so long: the article's loop of one-second sleeps, scaled."""
+    """Sleep for that long, in five parts: the article's loop of one-second sleeps, scaled."""
     end = time.monotonic() + seconds
     for left in range(5, 0, -1):
         time.sleep(max(0.0, end - time.monotonic()) / left)
 
 
-def _mark(ns: int, kind: str, **fields: object) -> None:
-    path = os.environ.get(MARKS)
+def _log(ns: int, kind: str, **fields: object) -> None:
+    path = os.environ.get(LOG)
     if not path:
         return
     fields.setdefault("tid", get_native_id())

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The page's data, as reports/html/payload.py wrote it. Instants are nanoseconds
+// The page's data, as reports/html/page_data.py wrote it. Instants are nanoseconds
 // after the start of the observation; a lane is a life, or several together.
 Z.load = function () {
+  /** @type {PageData} */
   const d = JSON.parse(document.getElementById("data").textContent);
   const lives = d.lives;
   Z.d = d;
@@ -14,7 +15,7 @@ Z.load = function () {
   let first = 0;
   let last = d.span;
   for (let i = 0; i < Z.count; i++) {
-    if (lives.fork[i] !== null && lives.fork[i] < first) first = lives.fork[i];
+    first = Math.min(first, lives.fork[i] ?? first);
     for (const at of [lives.exit[i], lives.reap[i]]) if (at !== null && at > last) last = at;
   }
   Z.first = first;
@@ -24,24 +25,25 @@ Z.load = function () {
   for (let i = 0; i < Z.count; i++) if (Z.isLong(i)) Z.long.push(i);
   Z.joinsOf = new Map(); // lane -> numbers of its joins
   Z.joinsFor = new Map(); // lane -> numbers of the joins that are for it
-  d.joins.forEach((join, number) => {
+  for (const [number, join] of d.joins.entries()) {
     push(Z.joinsOf, join[0], number);
     for (const child of join[7]) push(Z.joinsFor, child, number);
-  });
+  }
 };
 
+/** @param {Map<Lane, number[]>} map @param {Lane} key @param {number} value */
 function push(map, key, value) {
   const list = map.get(key);
   if (list) list.push(value);
   else map.set(key, [value]);
 }
 
-Z.text = (number) => (number < 0 || number === null ? null : Z.d.texts[number]);
+Z.text = (number) => (number === null || number < 0 ? null : Z.d.texts[number]);
 
 Z.frame = function (number) {
   if (number < 0) return null;
   const [fn, file, line] = Z.d.frames[number];
-  return { fn: Z.text(fn), file: Z.text(file), line };
+  return { fn: Z.text(fn) ?? "", file: Z.text(file) ?? "", line };
 };
 
 // "app.py:42 in main"
@@ -76,6 +78,6 @@ Z.interval = function (i) {
   if (from === null) return null;
   return Math.max((l.reap[i] ?? Z.end) - from, 0);
 };
-Z.isLong = (i) => !Z.isShared(i) && Z.interval(i) >= Z.BRIEF;
+Z.isLong = (i) => !Z.isShared(i) && (Z.interval(i) ?? -1) >= Z.BRIEF;
 Z.name = (i) =>
-  Z.isShared(i) ? Z.text(Z.d.lives.command[i]) : (Z.d.lives.pid[i] || "outside") + " " + Z.text(Z.d.lives.command[i]);
+  Z.isShared(i) ? (Z.text(Z.d.lives.command[i]) ?? "") : (Z.d.lives.pid[i] || "outside") + " " + Z.text(Z.d.lives.command[i]);

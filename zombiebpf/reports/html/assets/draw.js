@@ -5,8 +5,10 @@
 const NAMES = ["bg", "fg", "muted", "line", "stripe", "select", "match", "run", "run-fg", "dying", "join", "join-fg", "zombie", "brief", "adopt", "reap", "outside"];
 const BAR = 0.62; // of a lane's height
 
-let colors = {};
-let stripes = null;
+/** @type {Record<string, string>} */
+const colors = {};
+/** @type {CanvasPattern | string} */
+let stripes = "";
 
 Z.readColors = function (ctx) {
   const style = getComputedStyle(document.documentElement);
@@ -14,7 +16,7 @@ Z.readColors = function (ctx) {
   colors.font = style.getPropertyValue("--mono").trim();
   const tile = document.createElement("canvas");
   tile.width = tile.height = 10;
-  const t = tile.getContext("2d");
+  const t = /** @type {Context} */ (tile.getContext("2d"));
   t.strokeStyle = "rgba(255,255,255,0.28)";
   t.lineWidth = 3;
   for (const shift of [-10, 0, 10]) {
@@ -23,7 +25,7 @@ Z.readColors = function (ctx) {
     t.lineTo(shift + 12, -2);
     t.stroke();
   }
-  stripes = ctx.createPattern(tile, "repeat");
+  stripes = ctx.createPattern(tile, "repeat") ?? "";
   Z.colors = colors;
 };
 
@@ -35,11 +37,12 @@ Z.paint = function (ctx) {
   const first = Math.max(0, Math.floor(v.top / v.lane));
   const last = Math.min(Z.rows() - 1, Math.ceil((v.top + v.height) / v.lane));
   paintRows(ctx, first, last);
-  const ticks = paintGrid(ctx);
+  const grid = paintGrid(ctx);
   ctx.save();
   ctx.beginPath();
   ctx.rect(v.gutter, Z.AXIS, v.width - v.gutter, v.height - Z.AXIS);
   ctx.clip();
+  /** @type {Lanes} */
   const lanes = [Math.max(0, first - Z.outside), last - Z.outside];
   paintOutside(ctx, first, last);
   paintRunning(ctx, lanes);
@@ -49,10 +52,11 @@ Z.paint = function (ctx) {
   Z.paintLinks(ctx, lanes);
   ctx.restore();
   paintNames(ctx, first, last);
-  paintAxis(ctx, ticks);
+  paintAxis(ctx, grid);
   paintOverview(ctx);
 };
 
+/** @param {Context} ctx @param {number} first @param {number} last */
 function paintRows(ctx, first, last) {
   const v = Z.view;
   if (v.lane < 8 && !Z.matches && v.selected < 0) return;
@@ -66,10 +70,12 @@ function paintRows(ctx, first, last) {
   }
 }
 
+/** @param {Context} ctx */
 function paintGrid(ctx) {
   const v = Z.view;
   const step = Z.step();
   const base = Z.base(step);
+  /** @type {[number, string][]} */
   const ticks = [];
   for (let n = Math.ceil((v.t0 - base) / step); base + n * step <= v.t1; n++) ticks.push([Z.x(base + n * step), Z.tick(n * step, step)]);
   ctx.fillStyle = colors.line;
@@ -78,10 +84,10 @@ function paintGrid(ctx) {
   ctx.fillStyle = colors.muted;
   const x = Math.round(Z.x(Z.end));
   if (x >= v.gutter && x < v.width) for (let y = Z.AXIS; y < v.height; y += 8) ctx.fillRect(x, y, 1, 4);
-  ticks.base = base;
-  return ticks;
+  return { base, ticks };
 }
 
+/** @param {Context} ctx @param {number} first @param {number} last */
 function paintOutside(ctx, first, last) {
   ctx.fillStyle = colors.outside;
   for (let row = first; row < Math.min(Z.outside, last + 1); row++) {
@@ -90,6 +96,7 @@ function paintOutside(ctx, first, last) {
   }
 }
 
+/** @param {Lane} lane @param {number} part @returns {[number, number]} */
 function bar(lane, part) {
   const v = Z.view;
   const height = Math.max(1, v.lane * (v.lane >= 8 ? part : 1));
@@ -101,6 +108,7 @@ Z.bar = (lane) => bar(lane, BAR);
 // Of lanes that share a row of pixels only one would be seen: one is painted.
 const stride = () => Math.max(1, Math.floor(1 / Z.view.lane));
 
+/** @param {Context} ctx @param {Lanes} lanes */
 function paintRunning(ctx, [first, last]) {
   const v = Z.view;
   for (let i = first; i <= last; i += stride()) {
@@ -126,6 +134,7 @@ function paintRunning(ctx, [first, last]) {
 }
 
 // "app.py:42 in main" upon the bar of what was forked there.
+/** @param {Context} ctx @param {Lane} i @param {number} from @param {number} to @param {number} y */
 function whence(ctx, i, from, to, y) {
   const v = Z.view;
   const begin = Math.max(from, v.gutter) + 6;
@@ -143,12 +152,15 @@ function whence(ctx, i, from, to, y) {
 }
 
 // Many siblings: how many run is how high the bar stands.
+/** @param {Context} ctx @param {Lane} i */
 function paintShared(ctx, i) {
   const { running, zombie } = Z.d.shared[i];
   const [y, height] = bar(i, 0.9);
   const most = Math.max(1, ...running, ...zombie);
   const width = Z.end / running.length;
-  for (const [counts, color] of [[running, colors.run], [zombie, colors.zombie]]) {
+  /** @type {[number[], string][]} */
+  const parts = [[running, colors.run], [zombie, colors.zombie]];
+  for (const [counts, color] of parts) {
     ctx.fillStyle = color;
     counts.forEach((count, bin) => {
       const x = Z.x(bin * width);
@@ -159,11 +171,13 @@ function paintShared(ctx, i) {
 }
 
 // The long ones last, and every one of them: nothing hides them.
+/** @param {Context} ctx @param {Lanes} lanes */
 function paintZombies(ctx, [first, last]) {
   for (let i = first; i <= last; i += stride()) if (!Z.isLong(i)) paintZombie(ctx, i, false);
   for (const i of Z.long) if (i >= first && i <= last) paintZombie(ctx, i, true);
 }
 
+/** @param {Context} ctx @param {Lane} i @param {boolean} long */
 function paintZombie(ctx, i, long) {
   const v = Z.view;
   const from = Z.dies(i);
@@ -185,6 +199,7 @@ function paintZombie(ctx, i, long) {
 }
 
 // An arrow to the left, where a bar has no beginning: it was so before the observation.
+/** @param {Context} ctx @param {number} x @param {number} y @param {number} height @param {string} color */
 function before(ctx, x, y, height, color) {
   ctx.fillStyle = color;
   ctx.beginPath();
@@ -195,12 +210,13 @@ function before(ctx, x, y, height, color) {
 }
 
 // "ZOMBIE for 700 ms" in the part of the bar that is seen, or right of it.
+/** @param {Context} ctx @param {Lane} i @param {number} x @param {number} width @param {number} y */
 function label(ctx, i, x, width, y) {
   const v = Z.view;
   if (v.lane < 14) return;
   const begin = Math.max(x, v.gutter);
   const end = Math.min(x + width, v.width);
-  const long = Z.interval(i) >= Z.BRIEF;
+  const long = Z.isLong(i);
   if (!long && end - begin < 60) return;
   const since = Z.foundDead(i) ? " since before we looked, " : " for ";
   const text = (long ? "ZOMBIE" : "zombie") + since + Z.intervalWords(i);
@@ -222,6 +238,7 @@ function label(ctx, i, x, width, y) {
   }
 }
 
+/** @param {Context} ctx @param {number} first @param {number} last */
 function paintNames(ctx, first, last) {
   const v = Z.view;
   ctx.fillStyle = colors.bg;
@@ -253,6 +270,7 @@ function paintNames(ctx, first, last) {
 }
 
 // Rows too low for names: at least where the long zombies are.
+/** @param {Context} ctx @param {number} first @param {number} last */
 function paintSpots(ctx, first, last) {
   ctx.fillStyle = colors.zombie;
   for (const lane of Z.long) {
@@ -262,6 +280,7 @@ function paintSpots(ctx, first, last) {
 }
 
 // At the right edge, where there are more lanes than are seen: which are seen, and the long zombies of all.
+/** @param {Context} ctx */
 function paintOverview(ctx) {
   const v = Z.view;
   const whole = Z.rows() * v.lane;
@@ -276,10 +295,12 @@ function paintOverview(ctx) {
 }
 
 // Without the directories of absolute paths: the facts have them.
+/** @param {string} text */
 function shorter(text) {
   return text.replace(/(^|\s)\/\S*\/(?=[^/\s])/g, "$1");
 }
 
+/** @param {Context} ctx @param {string} text @param {number} width */
 function fit(ctx, text, width) {
   if (text.length > 200) text = text.slice(0, 200);
   if (ctx.measureText(text).width <= width) return text;
@@ -289,7 +310,8 @@ function fit(ctx, text, width) {
   return text.slice(0, end) + "…";
 }
 
-function paintAxis(ctx, ticks) {
+/** @param {Context} ctx @param {{ base: Ns, ticks: [number, string][] }} grid */
+function paintAxis(ctx, { base, ticks }) {
   const v = Z.view;
   ctx.fillStyle = colors.bg;
   ctx.fillRect(0, 0, v.width, Z.AXIS - 6);
@@ -297,12 +319,12 @@ function paintAxis(ctx, ticks) {
   ctx.fillRect(0, Z.AXIS - 1, v.width, 1);
   ctx.font = `12px ${colors.font}`;
   ctx.fillStyle = colors.muted;
-  const base = ticks.base ? Z.instant(ticks.base).replace(/(?: 000)+ s$/, " s") : v.gutter > 150 ? "since the start" : "since start";
-  ctx.fillText(fit(ctx, base, v.gutter - 10), 6, 16);
+  const since = base ? Z.instant(base).replace(/(?: 000)+ s$/, " s") : v.gutter > 150 ? "since the start" : "since start";
+  ctx.fillText(fit(ctx, since, v.gutter - 10), 6, 16);
   for (const [x, text] of ticks) {
     const width = ctx.measureText(text).width;
     const left = x - width / 2;
-    if (left > v.gutter - 1 && left + width < v.width) ctx.fillText(ticks.base ? "+" + text : text, left, 16);
+    if (left > v.gutter - 1 && left + width < v.width) ctx.fillText(base ? "+" + text : text, left, 16);
   }
   if (v.at !== null) {
     const x = Math.round(Z.x(v.at));

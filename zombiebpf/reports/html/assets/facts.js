@@ -2,7 +2,9 @@
 // All that is known of a lane, as a table: the fact, its value, the hook that saw it.
 Z.facts = function (i) {
   const l = Z.d.lives;
-  const rows = []; // [fact, value, hook, class, stack]
+  /** @type {Fact[]} */
+  const rows = [];
+  /** @type {AddFact} */
   const add = (fact, value, hook, cls, stack) => {
     if (value !== null && value !== undefined && value !== "") rows.push([fact, value, hook || null, cls, stack ?? -1]);
   };
@@ -33,20 +35,23 @@ Z.facts = function (i) {
   } else if (Z.state(i) === "zombie") add("reaped", "never: it still is a zombie", "reap", "bad");
   const interval = Z.interval(i);
   if (interval !== null || Z.state(i) === "reaped")
-    add("zombie interval", Z.intervalWords(i), null, interval >= Z.BRIEF ? "bad" : "");
+    add("zombie interval", Z.intervalWords(i), null, (interval ?? -1) >= Z.BRIEF ? "bad" : "");
   if (l.reap[i] !== null && l.exit[i] !== null) add("reap latency", (l.flags[i] & 2 ? "<= " : "") + Z.duration(l.reap[i] - l.exit[i]));
   add("not seen", Z.text(l.unseen[i]));
   return rows;
 };
 
+/** @param {(string | null)[]} words */
 function join(...words) {
   return words.filter((word) => word && word !== "-").join(" ");
 }
 
+/** @param {string | null} actor */
 function by(actor) {
   return actor ? "by " + actor : null;
 }
 
+/** @param {Lane} i @param {AddFact} add @param {Fact[]} rows */
 function sharedFacts(i, add, rows) {
   const shared = Z.d.shared[i];
   add("processes", shared.count + " in one lane, forked at the same line");
@@ -56,21 +61,23 @@ function sharedFacts(i, add, rows) {
   return rows;
 }
 
+/** @param {AddFact} add @param {number} number */
 function addJoin(add, number) {
   const [waiter, tid, began, ended, returned, kind, timeout, , site, stack, blocked] = Z.d.joins[number];
   const words = [
     Z.text(kind) || "join",
     timeout === null ? null : `with a timeout of ${timeout} s`,
-    waiter < 0 ? null : `by ${Z.d.lives.pid[waiter]}` + (tid && tid !== Z.d.lives.pid[waiter] ? ` (tid ${tid})` : ""),
+    waiter < 0 ? null : `by ${Z.d.lives.pid[waiter]}` + (tid && tid !== Z.d.lives.pid[waiter] ? ` (thread ${tid})` : ""),
     began === null ? null : Z.instant(began),
     ended === null ? "lasts on" : "to " + Z.instant(ended),
     blocked === null ? null : `blocked ${Z.duration(blocked)}`,
-    returned < 0 ? null : Z.text(returned).replace("_", " "),
+    Z.text(returned)?.replace("_", " "),
   ];
   add("waited for", words.filter(Boolean).join(", "), "wait");
   add("waited at", Z.site(site), "wait", "site", stack);
 }
 
+/** @param {Lane} i @param {AddFact} add */
 function addMeanwhile(i, add) {
   const seen = Z.d.meanwhile[i];
   if (!seen) return;
@@ -98,24 +105,26 @@ Z.factsTable = function (i, withStacks) {
   return table;
 };
 
+/** @param {StackNumber} number */
 function stackOf(number) {
   const [problem, frames] = Z.d.stacks[number];
   const details = element("details");
   details.appendChild(element("summary", "", `Stack of ${frames.length} frame${frames.length === 1 ? "" : "s"}`));
   const list = details.appendChild(element("ol"));
   for (const each of frames) {
-    const { fn, file, line } = Z.frame(each);
-    list.appendChild(element("li", "", `${fn}  ${file}${line === null ? "" : ":" + line}`));
+    const frame = Z.frame(each);
+    if (frame) list.appendChild(element("li", "", `${frame.fn}  ${frame.file}${frame.line === null ? "" : ":" + frame.line}`));
   }
   if (problem >= 0) details.appendChild(element("p", "", `Not whole: ${Z.text(problem)}`));
   return details;
 }
 
 // Nothing of the observed program ever becomes HTML: text is set as text.
+/** @type {Page["element"]} */
 function element(tag, cls, text) {
   const made = document.createElement(tag);
   if (cls) made.className = cls;
-  if (text !== undefined && text !== null) made.textContent = text;
+  if (text !== undefined && text !== null) made.textContent = String(text);
   return made;
 }
 Z.element = element;

@@ -3,8 +3,10 @@
 
 const STILL = 5; // px that a click may move
 
-const pointers = new Map(); // id -> [x, y]
+/** @type {Map<number, Point>} */
+const pointers = new Map();
 let moved = 0;
+/** @type {HTMLElement} */
 let tip;
 
 Z.openInput = function () {
@@ -18,6 +20,7 @@ Z.openInput = function () {
   canvas.addEventListener("dblclick", (event) => Z.zoom(0.25, Z.timeAt(at(event)[0])));
   Z.box.addEventListener("wheel", wheel, { passive: false });
   Z.box.addEventListener("keydown", key);
+  /** @type {(id: keyof Ids, act: () => void) => void} */
   const on = (id, act) => document.getElementById(id).addEventListener("click", act);
   on("nearer", () => Z.zoom(0.5, (Z.view.t0 + Z.view.t1) / 2));
   on("farther", () => Z.zoom(2, (Z.view.t0 + Z.view.t1) / 2));
@@ -27,19 +30,22 @@ Z.openInput = function () {
   on("next-zombie", Z.nextZombie);
 };
 
+/** @param {MouseEvent} event @returns {Point} */
 function at(event) {
   const place = document.getElementById("canvas").getBoundingClientRect();
   return [event.clientX - place.left, event.clientY - place.top];
 }
 
+/** @param {PointerEvent} event */
 function down(event) {
   if (event.button) return;
   pointers.set(event.pointerId, at(event));
   moved = pointers.size > 1 ? STILL + 1 : 0;
-  event.target.setPointerCapture(event.pointerId);
+  document.getElementById("canvas").setPointerCapture(event.pointerId);
   hide();
 }
 
+/** @param {PointerEvent} event */
 function move(event) {
   const here = at(event);
   const before = pointers.get(event.pointerId);
@@ -53,18 +59,21 @@ function move(event) {
   pointers.set(event.pointerId, here);
 }
 
+/** @param {PointerEvent} event @param {Point} before @param {Point} here */
 function drag(event, before, here) {
   const v = Z.view;
   Z.pan((before[0] - here[0]) / (v.width - v.gutter));
   if (event.pointerType === "mouse") Z.box.scrollTop += before[1] - here[1];
 }
 
+/** @param {Point} before @param {Point} here @param {Point} other */
 function pinch(before, here, other) {
-  const wide = (place) => Math.max(10, Math.hypot(place[0] - other[0], place[1] - other[1]));
+  const wide = (/** @type {Point} */ place) => Math.max(10, Math.hypot(place[0] - other[0], place[1] - other[1]));
   Z.zoom(wide(before) / wide(here), Z.timeAt((here[0] + other[0]) / 2));
   moved = STILL + 1;
 }
 
+/** @param {PointerEvent} event */
 function up(event) {
   const clicked = pointers.has(event.pointerId) && moved <= STILL;
   pointers.delete(event.pointerId);
@@ -77,6 +86,7 @@ function up(event) {
 }
 
 // A click upon the overview goes there.
+/** @param {number} x @param {number} y */
 function overview(x, y) {
   const v = Z.view;
   const whole = Z.rows() * v.lane;
@@ -93,6 +103,7 @@ function leave() {
   Z.redraw();
 }
 
+/** @param {PointerEvent} event @param {Point} here */
 function hover(event, [x, y]) {
   const v = Z.view;
   v.at = x > v.gutter ? Z.timeAt(x) : null;
@@ -119,6 +130,7 @@ function hide() {
 }
 
 // With Ctrl, Alt or Cmd, and a pinch upon a touchpad: zoom. Else it scrolls, as everywhere.
+/** @param {WheelEvent} event */
 function wheel(event) {
   if (event.ctrlKey || event.altKey || event.metaKey) {
     event.preventDefault();
@@ -130,6 +142,7 @@ function wheel(event) {
   }
 }
 
+/** @type {Record<string, () => void>} */
 const KEYS = {
   ArrowLeft: () => Z.pan(-0.15),
   ArrowRight: () => Z.pan(0.15),
@@ -153,6 +166,7 @@ const KEYS = {
   Escape: () => Z.choose(-1),
 };
 
+/** @param {KeyboardEvent} event */
 function key(event) {
   const act = event.ctrlKey || event.metaKey || event.altKey ? null : KEYS[event.key];
   if (!act) return;
@@ -168,6 +182,7 @@ function middle() {
   return mark !== null && mark > v.t0 && mark < v.t1 ? mark : (v.t0 + v.t1) / 2;
 }
 
+/** @param {number} by */
 function step(by) {
   if (!Z.count) return;
   const from = Z.view.selected < 0 ? (by > 0 ? -1 : Z.count) : Z.view.selected;

@@ -48,6 +48,7 @@ Z.paintLinks = function (ctx, [first, last]) {
   else for (const i of new Set([v.selected, v.hover])) if (i >= 0) links(ctx, i, true);
 };
 
+/** @param {Context} ctx @param {Lane} i @param {boolean} chosen */
 function links(ctx, i, chosen) {
   const v = Z.view;
   if (Z.isShared(i)) return;
@@ -57,6 +58,7 @@ function links(ctx, i, chosen) {
   if (reap !== null && reaper !== null && reap >= v.t0 && reap <= v.t1) reaping(ctx, i, reaper, Z.x(reap), chosen);
 }
 
+/** @param {Context} ctx @param {Lane} i @param {Lane} to @param {number} x @param {boolean} chosen */
 function adoption(ctx, i, to, x, chosen) {
   const from = Z.middle(i);
   const end = Z.middle(to);
@@ -77,6 +79,7 @@ function adoption(ctx, i, to, x, chosen) {
 }
 
 // From the child to its reaper's lane; the call stands beside it where there is room.
+/** @param {Context} ctx @param {Lane} i @param {Lane} reaper @param {number} x @param {boolean} chosen */
 function reaping(ctx, i, reaper, x, chosen) {
   const v = Z.view;
   const from = Z.middle(i);
@@ -107,8 +110,9 @@ function reaping(ctx, i, reaper, x, chosen) {
   ctx.fillText(text, left, from);
 }
 
+/** @param {Context} ctx @param {number} x @param {number} from @param {number} to */
 function line(ctx, x, from, to) {
-  const clip = (y) => Math.max(Z.AXIS - 20, Math.min(Z.view.height + 20, y));
+  const clip = (/** @type {number} */ y) => Math.max(Z.AXIS - 20, Math.min(Z.view.height + 20, y));
   ctx.beginPath();
   ctx.moveTo(x, clip(from));
   ctx.lineTo(x, clip(to));

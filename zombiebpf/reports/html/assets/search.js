@@ -2,7 +2,9 @@
 // Search by PID, command, line, call, state: every word must be found.
 
 Z.matches = null;
+/** @type {Lane[]} */
 let order = [];
+/** @type {string[] | null} */
 let hay = null;
 
 Z.openSearch = function () {
@@ -25,22 +27,23 @@ Z.openSearch = function () {
   });
   document.getElementById("next").addEventListener("click", () => Z.nextMatch(1));
   document.getElementById("previous").addEventListener("click", () => Z.nextMatch(-1));
-  for (const button of document.querySelectorAll("button[data-query]")) {
+  for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("button[data-query]"))) {
     button.addEventListener("click", () => {
-      field.value = button.dataset.query;
+      field.value = button.dataset.query ?? "";
       Z.search(field.value);
       if (order.length) Z.showLane(order[0]);
     });
   }
-  for (const button of document.querySelectorAll("button[data-lane]")) {
+  for (const button of /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("button[data-lane]"))) {
     button.addEventListener("click", () => Z.showLane(Number(button.dataset.lane)));
   }
 };
 
 // All words about a lane that it is found by, made when the first search asks.
+/** @param {Lane} i */
 function words(i) {
   const l = Z.d.lives;
-  const long = Z.interval(i) >= Z.BRIEF ? "zombie" : "";
+  const long = (Z.interval(i) ?? -1) >= Z.BRIEF ? "zombie" : "";
   const parts = [l.pid[i], l.nspid[i] || "", Z.text(l.command[i]), Z.text(l.comm[i]), Z.text(l.ended[i]), long, Z.state(i)];
   for (const number of [l.forkSite[i], l.reapSite[i]]) {
     const frame = Z.frame(number);
@@ -55,8 +58,8 @@ Z.search = function (query) {
   const count = document.getElementById("found");
   order = [];
   if (wanted.length) {
-    hay = hay || Array.from({ length: Z.count }, (_, i) => words(i));
-    for (let i = 0; i < Z.count; i++) if (wanted.every((word) => found(hay[i], word))) order.push(i);
+    const all = (hay ??= Array.from({ length: Z.count }, (_, i) => words(i)));
+    for (let i = 0; i < Z.count; i++) if (wanted.every((word) => found(all[i], word))) order.push(i);
   }
   Z.matches = wanted.length ? new Set(order) : null;
   count.textContent = wanted.length ? `${order.length} of ${Z.count}` : "";
@@ -65,6 +68,7 @@ Z.search = function (query) {
 };
 
 // A number is a PID, or a line's: whole, not a part of another.
+/** @param {string} text @param {string} word */
 function found(text, word) {
   if (!/^\d+$/.test(word)) return text.includes(word);
   return new RegExp(`(^|\\D)${word}(\\D|$)`, "m").test(text);

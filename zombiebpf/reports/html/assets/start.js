@@ -6,13 +6,13 @@ const THEMES = ["auto", "light", "dark"];
 function openTheme() {
   const button = document.getElementById("theme");
   const root = document.documentElement;
-  const set = (theme) => {
+  const set = (/** @type {string} */ theme) => {
     root.dataset.theme = theme;
     button.textContent = `Colours: ${theme}`;
   };
   set("auto");
   button.addEventListener("click", () => {
-    set(THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length]);
+    set(THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length]);
     Z.recolor();
   });
   window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", Z.recolor);
@@ -21,11 +21,12 @@ function openTheme() {
 // Paper is white, and has nothing to unfold.
 function openPrint() {
   let before = "auto";
+  /** @type {HTMLDetailsElement[]} */
   let closed = [];
   window.addEventListener("beforeprint", () => {
-    before = document.documentElement.dataset.theme;
+    before = document.documentElement.dataset.theme ?? "auto";
     document.documentElement.dataset.theme = "light";
-    closed = [...document.querySelectorAll("main details:not([open])")];
+    closed = [.../** @type {NodeListOf<HTMLDetailsElement>} */ (document.querySelectorAll("main details:not([open])"))];
     for (const each of closed) each.open = true;
     Z.recolor();
   });

@@ -5,33 +5,39 @@ const PAGE = 50;
 
 // Cells with data-value sort by that number, others by their text; empty ones come last.
 Z.openTables = function () {
-  for (const table of document.querySelectorAll("table.sortable")) {
+  for (const table of /** @type {NodeListOf<HTMLTableElement>} */ (document.querySelectorAll("table.sortable"))) {
     for (const button of table.querySelectorAll("thead button")) {
       button.addEventListener("click", () => {
-        const head = button.closest("th");
+        const head = headOf(button);
         const down = direction(table, head);
         const body = table.tBodies[0];
-        const rows = [...body.rows].map((row) => [value(row.cells[head.cellIndex]), row]);
-        rows.sort(([one], [two]) => compare(one, two, down));
-        body.append(...rows.map(([, row]) => row));
+        const rows = [...body.rows].map((row) => ({ row, key: value(row.cells[head.cellIndex]) }));
+        rows.sort((one, two) => compare(one.key, two.key, down));
+        body.append(...rows.map(({ row }) => row));
       });
     }
   }
   openProcesses();
 };
 
+const headOf = (/** @type {Element} */ button) => /** @type {HTMLTableCellElement} */ (button.closest("th"));
+
+/** @param {HTMLTableElement} table @param {HTMLTableCellElement} head */
 function direction(table, head) {
   const down = head.getAttribute("aria-sort") !== "descending";
-  for (const each of table.tHead.rows[0].cells) each.removeAttribute("aria-sort");
+  for (const each of table.rows[0].cells) each.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", down ? "descending" : "ascending");
   return down;
 }
 
+/** @param {HTMLTableCellElement} cell */
 function value(cell) {
   if (cell.dataset.value !== undefined) return cell.dataset.value === "" ? null : Number(cell.dataset.value);
   return cell.textContent.trim().toLowerCase() || null;
 }
 
+/** @typedef {string | number | null} Value */
+/** @param {Value} one @param {Value} two @param {boolean} down */
 function compare(one, two, down) {
   if (one === null || two === null) return one === two ? 0 : one === null ? 1 : -1;
   const result = one < two ? -1 : one > two ? 1 : 0;
@@ -40,14 +46,18 @@ function compare(one, two, down) {
 
 // --- all processes: what the timeline shows, for those who read rather than look ---
 
+/** @type {HTMLTableElement} */
 let table;
+/** @type {Lane[]} */
 let shown = []; // lanes, sorted and filtered
 let page = 0;
-let sorting = null; // [column, down]
+/** @type {[number, boolean] | null} column, down */
+let sorting = null;
 
+/** @type {((i: Lane) => Value)[]} */
 const COLUMNS = [
   (i) => Z.d.lives.pid[i],
-  (i) => Z.text(Z.d.lives.command[i]).toLowerCase(),
+  (i) => Z.text(Z.d.lives.command[i])?.toLowerCase() ?? null,
   (i) => Z.site(Z.d.lives.forkSite[i]),
   (i) => Z.d.lives.fork[i],
   (i) => Z.text(Z.d.lives.ended[i]),
@@ -60,7 +70,7 @@ function openProcesses() {
   table = document.getElementById("processes");
   for (const button of table.querySelectorAll("thead button")) {
     button.addEventListener("click", () => {
-      const head = button.closest("th");
+      const head = headOf(button);
       sorting = [head.cellIndex, direction(table, head)];
       page = 0;
       arrange();
@@ -80,12 +90,13 @@ Z.filterTable = function (matches) {
 function arrange() {
   if (sorting) {
     const [column, down] = sorting;
-    const keys = new Map(shown.map((i) => [i, COLUMNS[column](i) ?? null]));
-    shown.sort((one, two) => compare(keys.get(one), keys.get(two), down) || one - two);
+    const keys = new Map(shown.map((i) => [i, COLUMNS[column](i)]));
+    shown.sort((one, two) => compare(keys.get(one) ?? null, keys.get(two) ?? null, down) || one - two);
   }
   fill();
 }
 
+/** @param {number} by */
 function turn(by) {
   page = Math.min(Math.max(page + by, 0), Math.max(Math.ceil(shown.length / PAGE) - 1, 0));
   fill();
@@ -100,6 +111,7 @@ function fill() {
   document.getElementById("page-on").disabled = page >= pages - 1;
 }
 
+/** @param {Lane} i */
 function row(i) {
   const l = Z.d.lives;
   const made = Z.element("tr");
@@ -109,9 +121,9 @@ function row(i) {
   button.type = "button";
   button.title = "Show in the timeline";
   button.addEventListener("click", () => Z.showLane(i));
-  const bad = Z.interval(i) >= Z.BRIEF ? "bad" : "";
+  const bad = (Z.interval(i) ?? -1) >= Z.BRIEF ? "bad" : "";
   for (const [text, cls] of [
-    [Z.text(l.command[i]), "command"],
+    [Z.text(l.command[i]) ?? "", "command"],
     [Z.site(l.forkSite[i]) || "-", "site"],
     [Z.instant(l.fork[i]), "number"],
     [Z.text(l.ended[i]) || "-", ""],

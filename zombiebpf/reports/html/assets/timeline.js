@@ -6,9 +6,13 @@ const LOWEST = 15; // px, where that makes all of them seen at once
 const HIGHEST = 30;
 const LEAST = 1 / 64;
 
+/** @type {HTMLElement} */
 let box; // scrolls through the lanes
+/** @type {HTMLElement} */
 let room; // as high as all lanes
+/** @type {HTMLCanvasElement} */
 let canvas;
+/** @type {Context} */
 let ctx;
 let asked = false;
 
@@ -18,7 +22,7 @@ Z.openTimeline = function () {
   box = Z.box = document.getElementById("lanes");
   room = document.getElementById("room");
   canvas = document.getElementById("canvas");
-  ctx = canvas.getContext("2d", { alpha: false });
+  ctx = /** @type {Context} */ (canvas.getContext("2d", { alpha: false }));
   Z.readColors(ctx);
   [Z.view.t0, Z.view.t1] = Z.whole();
   const fitting = Math.floor((tallest() - Z.AXIS - 8) / Z.rows());
@@ -106,6 +110,7 @@ Z.choose = function (lane, bringIntoView) {
   Z.redraw();
 };
 
+/** @param {Lane} lane */
 function into(lane) {
   const v = Z.view;
   scrollTo(lane);
@@ -114,6 +119,7 @@ function into(lane) {
   if (to < v.t0 || from > v.t1) Z.show(from - (v.t1 - v.t0) * 0.1, from + (v.t1 - v.t0) * 0.9);
 }
 
+/** @param {Lane} lane */
 function scrollTo(lane) {
   const v = Z.view;
   const y = Z.row(lane) * v.lane;
@@ -130,7 +136,6 @@ Z.showLane = function (lane) {
 };
 
 Z.zoomTo = function (lane) {
-  const l = Z.d.lives;
   const from = Z.dies(lane) ?? Z.begin(lane);
   const to = Z.dies(lane) === null ? (Z.dead(lane) ?? Z.last) : Z.gone(lane);
   const span = Math.max(to - from, 1000);

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Durations, instants and lives in words. Durations read as in the text report.
+// Durations, instants and processes in words. Z.duration() returns the same text as
+// Wording.duration() of zombiebpf/wording/wording.py: tests/browser/test_words.py compares them.
+/** @type {[number, string][]} */
+const UNITS = [[1e3, "µs"], [1e6, "ms"], [1e9, "s"]];
+
 Z.duration = function (ns) {
   if (ns === null || ns === undefined) return "-";
   if (ns < 0) return "-" + Z.duration(-ns);
   if (ns < 1000) return Math.round(ns) + " ns";
-  for (const [unit, name] of [[1e3, "µs"], [1e6, "ms"], [1e9, "s"]]) {
+  for (const [unit, name] of UNITS) {
     const value = ns / unit;
     const digits = threeDigits(value);
     if (Number(digits) < (unit === 1e9 ? 60 : 1000)) return digits + " " + name;
@@ -17,8 +21,14 @@ Z.duration = function (ns) {
   return Math.floor(hours / 24) + " d " + (hours % 24) + " h";
 };
 
+// Python rounds a tie to the even digit, toFixed() rounds it up. A tie at n decimals is an odd
+// multiple of 2^-(n+1), so the product is exact.
+/** @param {number} value */
 function threeDigits(value) {
-  const text = value.toFixed(value < 9.995 ? 2 : value < 99.95 ? 1 : 0);
+  const decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  const tie = (value * 2 ** (decimals + 1)) % 2 === 1;
+  let text = value.toFixed(decimals);
+  if (tie && Number(text.slice(-1)) % 2 === 1) text = (Number(text) - 10 ** -decimals).toFixed(decimals);
   return text.includes(".") ? text.replace(/0+$/, "").replace(/\.$/, "") : text;
 }
 
@@ -66,12 +76,13 @@ Z.sentence = function (i) {
   const parts = [Z.name(i)];
   const site = Z.site(l.forkSite[i]);
   if (site) parts.push("forked at " + site);
-  if (l.exit[i] !== null) parts.push(Z.text(l.ended[i]));
+  if (l.exit[i] !== null) parts.push(Z.text(l.ended[i]) ?? "");
   if (Z.dies(i) !== null) parts.push("zombie for " + Z.intervalWords(i) + (Z.foundDead(i) ? " (since before we looked)" : ""));
   parts.push(l.reap[i] !== null ? "reaped by " + Z.reaperWords(i) : Z.state(i) === "zombie" ? "not reaped" : "running");
   return parts.join(", ") + ".";
 };
 
+/** @param {string | null} site */
 function at(site) {
   return site ? "at " + site : "in a place that was not seen";
 }

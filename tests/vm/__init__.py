@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the kernel tests on other kernels, in virtual machines."""

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Name the source line that forked a process, and the line and call that reaped it."""
+
+from __future__ import annotations
+
+import os
+from typing import Callable, Optional
+
+from zombiebpf.attribution.rules.matching import Rules
+from zombiebpf.lifecycle.builder import LifeBuilder
+from zombiebpf.model.life import KIND_KERNEL, ReapedBy
+from zombiebpf.model.stack import Frame, Stack
+
+KIND_NOT_PYTHON = "not Python"
+KIND_OBSERVER = "zombiebpf"
+
+
+class Attribution:
+    """The source lines and reaping calls of process records, as attribution rules name them.
+
+    `had_timeout(pid, start_ns)` says whether the join that reaped a process was seen to have
+    a timeout (Joins.had_timeout). `observer` is the PID of zombiebpf, which starts a command
+    and reaps it; 0: it starts none.
+    """
+
+    def __init__(
+        self,
+        rules: Rules,
+        had_timeout: Callable[[int, int], bool] = lambda pid, start_ns: False,
+        observer: int = 0,
+    ) -> None:
+        self._rules = rules
+        self._had_timeout = had_timeout
+        self._observer = observer
+
+    def site(self, stack: Optional[Stack]) -> Optional[Frame]:
+        """Return the innermost frame of the user's own code (Match.user_frame), or None."""
+        return None if stack is None else self._rules.match(stack).user_frame
+
+    def reap_kind(self, life: LifeBuilder) -> Optional[str]:
+        """Return the kind of the call that reaped a process; None: not reaped, or unknown."""
+        if life.reaped_by is ReapedBy.KERNEL:
+            return KIND_KERNEL
+        call = life.reap_call
+        if call is None:
+            return None
+        if call.stack is None:
+            if life.reaper is None:
+                return None
+            if life.reaper.pid == self._observer != 0:
+                return KIND_OBSERVER
+            return None if "reap_call.stack" in life.unseen else KIND_NOT_PYTHON
+        rule = None
+        if call.stack.problem is None:
+            ran = life.execs[0].filename if life.execs else None
+            rule = self._rules.of_child(call.stack, life.fork_stack, ran)
+        rule = rule or self._rules.match(call.stack).rule
+        if rule is None:
+            return None
+        if rule.kind == "join" and (
+            (call.options or 0) & os.WNOHANG  # join(0): multiprocessing/popen_fork.py wait()
+            or self._had_timeout(life.pid, life.start_ns)
+        ):
+            return "join(timeout)"
+        return rule.kind
+
+    def complete(self, life: LifeBuilder) -> None:
+        """Set fork_site and the reaping call's kind and site. A second call changes nothing."""
+        life.fork_site = self.site(life.fork_stack)
+        call = life.reap_call
+        if call is None:
+            return
+        kind, site = self.reap_kind(life), self.site(call.stack)
+        if (call.kind, call.site) != (kind, site):
+            life.reap_call = call._replace(kind=kind, site=site)

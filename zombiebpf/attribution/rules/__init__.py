@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rules that name a call from its stack, and the built-in rules.yaml."""

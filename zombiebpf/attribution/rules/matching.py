@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Match rules against a call stack, to name the call that it is in.
+
+rules.yaml beside this file holds the rules of the standard library and of known
+packages; docs/attribution.md describes how a rule is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Callable, NamedTuple, Optional
+
+from zombiebpf.attribution.frames import Origin, library_end, origins, user_index
+from zombiebpf.attribution.rules.rule import Pattern, Rule
+from zombiebpf.model.stack import Frame, Stack
+
+_MAX_CACHED = 8192  # stacks
+
+
+class Match(NamedTuple):
+    """The rule that a stack matches, and where on the stack."""
+
+    rule: Optional[Rule]
+    call: Optional[int]  # index of the frame that is the joining call; None: not a join
+    # The innermost frame of the user's own code: outside the standard library, installed
+    # packages, `<frozen ...>` and zombiebpf itself.
+    user_frame: Optional[Frame]
+
+
+class Rules:
+    """Rules in their order of precedence: the first one that holds decides.
+
+    match(stack) returns the Match of the rules that need only the stack. objects(stack) returns
+    for each frame whether its first local variable is the object of children. Both are cached.
+    """
+
+    def __init__(self, rules: Sequence[Rule], objects: Sequence[Pattern] = ()) -> None:
+        self._by_stack = [rule for rule in rules if not (rule.forked or rule.ran)]
+        self._by_child = [rule for rule in rules if rule.forked or rule.ran]
+        self._objects = tuple(objects)
+        self.match: Callable[[Stack], Match] = lru_cache(_MAX_CACHED)(self._match)
+        self.objects: Callable[[Stack], tuple[bool, ...]] = lru_cache(_MAX_CACHED)(self._is_object)
+
+    def of_child(
+        self, stack: Stack, fork_stack: Optional[Stack], ran: Optional[str]
+    ) -> Optional[Rule]:
+        """Return the first rule that holds, of those that need the child's fork or program.
+
+        `ran` is the child's first program.
+        """
+        for rule in self._by_child:
+            if rule.forked and (
+                fork_stack is None or not stack.frames or fork_stack.frames != stack.frames
+            ):
+                continue
+            if rule.ran is None or rule.ran == ran:
+                return rule
+        return None
+
+    def _is_object(self, stack: Stack) -> tuple[bool, ...]:
+        return tuple(
+            any(pattern.matches(frame, where) for pattern in self._objects)
+            for frame, where in zip(stack.frames, origins(stack))
+        )
+
+    def _match(self, stack: Stack) -> Match:
+        found = origins(stack)
+        user, library = user_index(found), library_end(stack, found)
+        callerless = stack.problem is not None and user == len(found)
+        user_frame = stack.frames[user] if user < len(found) else None
+        if not stack.frames and stack.problem is not None:
+            return Match(None, None, None)
+        for rule in self._by_stack:
+            if rule.empty != stack.empty or (rule.needs_caller and callerless):
+                continue
+            outermost = _holds(rule, stack, found, user, library)
+            if outermost is not None:
+                return Match(rule, _call(rule, stack, found, library, outermost), user_frame)
+        return Match(None, None, user_frame)
+
+
+def _holds(
+    rule: Rule, stack: Stack, found: tuple[Origin, ...], user: int, library: int
+) -> Optional[int]:
+    """Return the index of the outermost frame that the rule names; -1: it names none.
+
+    None: the rule does not hold.
+    """
+    if rule.interrupted is not None and not _interrupts(rule.interrupted, stack, found, user):
+        return None
+    end = library  # the callers of the user's code do not say what it calls
+    if any(pattern.of_user for pattern in rule.stack):
+        end = len(found)
+    index = -1
+    for pattern in rule.stack:
+        index += 1
+        if not pattern.direct:
+            while index < end and not pattern.matches(stack.frames[index], found[index]):
+                index += 1
+        if index >= end or not pattern.matches(stack.frames[index], found[index]):
+            return None
+    return index
+
+
+def _interrupts(pattern: Pattern, stack: Stack, found: tuple[Origin, ...], user: int) -> bool:
+    index = user
+    while index < len(found) and found[index].user:
+        index += 1
+    if index in (user, len(found)):
+        return False
+    if stack.frames[index - 1].function.rsplit(".", 1)[-1] == "__del__":
+        return False
+    return pattern.matches(stack.frames[index], found[index])
+
+
+def _call(
+    rule: Rule, stack: Stack, found: tuple[Origin, ...], library: int, outermost: int
+) -> Optional[int]:
+    """Return the index of the frame that is the joining call; None: the rule is not a join."""
+    if rule.join is None or not stack.frames:
+        return None
+    if rule.call is None:
+        return max(outermost, 0)
+    for index in range(library):
+        if rule.call.matches(stack.frames[index], found[index]):
+            return index
+    return None

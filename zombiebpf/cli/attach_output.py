@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write what an attach session observes: a trace, lines as processes end, and reports."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+from zombiebpf.cli.console import STDOUT, discard, say
+from zombiebpf.cli.follow import LineWriter, StatusLine
+from zombiebpf.cli.options import ReportOptions, TraceOptions
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life, State
+from zombiebpf.observe.attach_session import AttachSession
+from zombiebpf.reports.output.destination import Output
+from zombiebpf.trace import Filters, TraceWriter, open_traces, parts_beside
+from zombiebpf.wording.wording import count_of
+
+
+@dataclass(frozen=True)
+class SessionOptions:
+    """How long to observe, what to print meanwhile, and which processes to show."""
+
+    duration_s: Optional[float]  # None: no limit
+    follow: bool
+    min_zombie_ns: Optional[int]
+
+
+class AttachOutput:
+    """The listener of an attach session.
+
+    It keeps records in memory only if a report needs them and there is no trace.
+    """
+
+    def __init__(self, trace: TraceOptions, report: ReportOptions, options: SessionOptions) -> None:
+        """Raise UsageError if the report's file cannot be written."""
+        self._trace_options = trace
+        self._min_zombie_ns = options.min_zombie_ns
+        self._format = report.format
+        self._reports = report.report_file is not None or (
+            not options.follow
+            and (trace.trace_file is None or report.format_ is not None or report.tree)
+        )
+        self._output = Output(report.report_file, sys.stdout)
+        self._lines = LineWriter(sys.stdout, self._format == "jsonl") if options.follow else None
+        self._status = StatusLine(sys.stderr)
+        self._trace: Optional[TraceWriter] = None
+        self._lives: list[Life] = []
+        self._joins: list[Join] = []
+        self._ended = 0  # processes
+        self._is_read = True  # whether anybody reads the lines
+
+    def open_trace(self, meta: Meta) -> None:
+        """Create the trace, if one is asked for. Raise UsageError if it cannot be written."""
+        opener = self._trace_options.opener(self._say)
+        self._trace = opener(meta) if opener is not None else None
+
+    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+        """Write the processes that have ended, or keep them for the report."""
+        self._ended += len(lives)
+        if self._trace is not None:
+            self._trace.add(lives, joins)
+        elif self._reports:
+            self._lives += lives
+            self._joins += joins
+        if self._lines is not None:
+            self._status.clear()
+            self._write_lines(lives)
+
+    def attached(self, session: AttachSession) -> None:
+        """Say how many processes are followed."""
+        processes = count_of(session.alive, "process that exists", "processes that exist")
+        self._say(f"attached: {processes}, and what they fork; Ctrl-C ends it")
+
+    def update(self, session: AttachSession) -> bool:
+        """Flush the trace and refresh the status line. Return False if nobody reads the lines."""
+        if self._trace is not None and self._trace.due:
+            self._trace.flush(session.unfinished, session.meta())
+        self._write_lines(())
+        if self._status.is_due:
+            seen = self._ended + session.alive
+            self._status.update(seen, session.unfinished, session.lost, session.started_ns)
+        return self._is_read
+
+    def report(self, session: AttachSession) -> None:
+        """Write a report of all processes so far; those that run are shown as they are now."""
+        self._status.clear()
+        self._write_report(session.meta(), session.unfinished)
+
+    def close(self, meta: Meta) -> None:
+        """Finish the lines and the trace, and write the report."""
+        self._status.clear()
+        if self._lines is not None and self._is_read:
+            try:
+                self._lines.end(meta)
+            except BrokenPipeError:
+                self._stop_printing()
+        if self._trace is not None:
+            self._trace.close(meta)
+            if self._trace.problem is None:
+                name = self._trace_options.trace_file
+                lives = count_of(self._ended, "life", "lives")
+                self._say(f"{lives} in {name}: `zombiebpf report {name}` shows them")
+        if self._reports:
+            self._write_report(meta, ())
+
+    def _write_report(self, meta: Meta, unfinished: Sequence[Life]) -> None:
+        if self._trace is not None:
+            self._trace.flush(unfinished, meta)
+            analysis = self._read_trace()
+        else:
+            lives = [
+                life for life in (*self._lives, *unfinished) if self._is_shown(life, meta.ended_ns)
+            ]
+            lives.sort(key=lambda life: (life.fork_ns or 0, life.start_ns))
+            joins = sorted(self._joins, key=lambda join: join.began_ns or 0)
+            analysis = Analysis(meta, lives, joins)
+        try:
+            self._output.write(analysis, self._format)
+        except BrokenPipeError:
+            self._stop_printing()
+
+    def _read_trace(self) -> Analysis:
+        path = str(self._trace_options.trace_file)
+        parts = parts_beside(path) if self._trace_options.rotate is not None else []
+        with open_traces([*parts, path]) as trace:
+            return trace.analysis(Filters(min_zombie_ns=self._min_zombie_ns))
+
+    def _write_lines(self, lives: Sequence[Life]) -> None:
+        if self._lines is not None and self._is_read:
+            try:
+                self._lines.write([life for life in lives if self._is_shown(life)])
+            except BrokenPipeError:
+                self._stop_printing()
+
+    def _stop_printing(self) -> None:
+        self._is_read = False
+        discard(STDOUT)
+
+    def _is_shown(self, life: Life, now_ns: Optional[int] = None) -> bool:
+        """Return whether it was a zombie for --min-zombie, as far as that is known."""
+        least = self._min_zombie_ns
+        if least is None:
+            return True
+        if life.zombie_interval_ns is not None:
+            return life.zombie_interval_ns >= least
+        if life.was_zombie:
+            return True  # for an unknown time
+        if life.state is not State.ZOMBIE or life.zombie_ns is None:
+            return False
+        return now_ns is None or now_ns - life.zombie_ns >= least
+
+    def _say(self, line: str) -> None:
+        self._status.clear()
+        say(line)

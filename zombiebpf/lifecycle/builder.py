@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A process record under construction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Optional
+
+from zombiebpf.model.events import (
+    ARGV_BYTES,
+    Fork,
+    Freed,
+    Snapshot,
+    SnapshotFlags,
+    StackProblem,
+    Text,
+    TextKind,
+)
+from zombiebpf.model.life import (
+    NOTHING,
+    UNSEEN_BEFORE,
+    Activity,
+    Actor,
+    Execution,
+    Life,
+    PidNamespace,
+    ReapCall,
+    ReapedBy,
+    Reparenting,
+)
+from zombiebpf.model.stack import Frame, Stack
+
+UNSEEN_LOST = "its record, or a part of it, was lost"
+UNSEEN_OUTSIDE = "it came from outside of what is observed"
+UNSEEN_REAP = "the reap itself was not seen by its hook, only that the process was freed, later"
+NO_STACK: Mapping[int, str] = {
+    StackProblem.NO_THREAD: "the thread is none of Python's",
+    StackProblem.UNREADABLE: "the interpreter's memory could not be read",
+    StackProblem.UNREGISTERED: "the interpreter was not known yet",
+}
+
+_BIRTH = ("forker", "fork_ns", "exec", "argv")
+_values_of = attrgetter(*Life._fields)
+
+
+class LifeBuilder:
+    """A process record that may still change, and what only the state machine needs of it.
+
+    The fields of `Life` have its names and defaults. They are class attributes, so that
+    a fork, the hot path, sets only those that it knows.
+    """
+
+    pid: int
+    start_ns: int
+    comm: Optional[str] = None
+    argv: Optional[tuple[str, ...]] = None
+    argv_cut: bool = False
+    pidns: Optional[PidNamespace] = None
+    cgroup: Optional[str] = None
+    forker: Optional[Actor] = None
+    fork_ns: Optional[int] = None
+    fork_stack: Optional[Stack] = None
+    fork_site: Optional[Frame] = None
+    execs: Sequence[Execution] = ()
+    exit_ns: Optional[int] = None
+    zombie_ns: Optional[int] = None
+    zombie_exact: bool = True
+    reap_ns: Optional[int] = None
+    reap_exact: bool = True
+    wait_status: Optional[int] = None
+    reparents: Sequence[Reparenting] = ()
+    reaper: Optional[Actor] = None
+    reaped_by: Optional[ReapedBy] = None
+    reap_call: Optional[ReapCall] = None
+    parent: Optional[Actor] = None
+    was_zombie: bool = False
+    meanwhile: Optional[Activity] = None
+    unseen: Mapping[str, str] = NOTHING
+
+    exit_signal: int
+    birth_parent: int
+    parent_pid: int
+    parent_tid: int
+    parent_start_ns: Optional[int] = None
+    zombie_parent_tid: Optional[int] = None  # the parent thread when it became a zombie
+    reap_parent_tid: Optional[int] = None  # the parent thread when it was reaped
+    last_parent_pid: Optional[int] = None  # at the reap, if no event has explained that parent
+    program_ns: Optional[int] = None  # of the exec that `name` and `pieces` belong to
+    stack_due: bool = False  # the stack of the reap has not arrived
+    name: bytes = b""  # what has arrived of the program's filename
+    pieces: bytes = b""  # what has arrived of the arguments
+
+    @classmethod
+    def from_snapshot(cls, event: Snapshot, cgroup: Optional[str]) -> LifeBuilder:
+        """Start the record of a process whose fork was not observed."""
+        life = cls()
+        life.pid, life.start_ns = event.pid, event.start_ns
+        life.comm, life.argv = event.comm, event.argv
+        life.pidns = PidNamespace(event.pidns, event.ns_pid)
+        life.cgroup = cgroup
+        life.parent = Actor(event.parent_pid, event.parent_tid, event.parent_comm)
+        life.exit_signal = event.exit_signal
+        life.birth_parent = life.parent_pid = event.parent_pid
+        life.parent_tid = event.parent_tid
+        life.parent_start_ns = event.parent_start_ns
+        why = UNSEEN_OUTSIDE if event.flags & SnapshotFlags.JOINED else UNSEEN_BEFORE
+        life.unseen = dict.fromkeys(("forker", "fork_ns", "exec"), why)
+        if event.argv is None:
+            life.note_unseen("argv", why)
+        return life
+
+    def note_earlier_end(self, event: Snapshot) -> bool:
+        """Note an exit that came before the snapshot. Return True if it is a new zombie."""
+        if event.flags & SnapshotFlags.EXITING and self.exit_ns is None:
+            self.note_unseen("exit_ns", UNSEEN_BEFORE)
+            self.wait_status = event.code
+        if event.flags & SnapshotFlags.ZOMBIE and self.zombie_ns is None:
+            self.note_unseen("zombie_ns", UNSEEN_BEFORE)
+            self.zombie_parent_tid = event.parent_tid
+            was_zombie, self.was_zombie = self.was_zombie, True
+            return not was_zombie
+        return False
+
+    def note_fork(self, event: Fork) -> None:
+        """Note a fork that arrives after the snapshot of the same process."""
+        if self.parent is not None and self.fork_ns is None:
+            self.parent = None
+            self.forker = Actor(event.forker_pid, event.forker_tid, event.comm)
+            self.fork_ns = event.ns
+            self.unseen = {field: why for field, why in self.unseen.items() if field not in _BIRTH}
+
+    def note_unseen(self, field: str, why: str) -> None:
+        """Record why a field of the JSON contract is null."""
+        self.unseen = {**self.unseen, field: why}
+
+    def new_program(self, ns: int) -> None:
+        """Expect the filename and the arguments of an exec."""
+        self.program_ns = ns
+        self.argv, self.argv_cut = None, False
+        self.name = self.pieces = b""
+
+    def add_text(self, event: Text) -> None:
+        """Add a piece of the filename or of the arguments of the last exec."""
+        if event.kind == TextKind.ARGV:
+            self.pieces += event.piece
+            if len(self.pieces) >= min(event.total, ARGV_BYTES):
+                self.argv = arguments(self.pieces)
+                self.argv_cut = event.total > ARGV_BYTES
+        elif self.execs and self.execs[-1].ns == event.ns:
+            self.name += event.piece
+            name = self.name.decode("utf-8", "surrogateescape")
+            self.execs = (*self.execs[:-1], Execution(event.ns, name))
+
+    def set_reaper(self) -> None:
+        """Set `reaped_by` to the parent that it had from birth, or to an adopter."""
+        if self.reaped_by is None or self.reaped_by is ReapedBy.PARENT:
+            adopted = self.birth_parent != self.parent_pid or any(
+                each.orphaning for each in self.reparents
+            )
+            self.reaped_by = ReapedBy.ADOPTER if adopted else ReapedBy.PARENT
+
+    def set_call(self, name: str, options: int, wait_ns: int) -> None:
+        """Set the system call of the reap; `wait_ns` 0: no do_wait() was observed."""
+        if wait_ns and self.reap_ns is not None:
+            values = (name, options, wait_ns, self.reap_ns - wait_ns, None, None, None)
+            self.reap_call = tuple.__new__(ReapCall, values)  # the hot path
+        else:
+            waits = name in ("wait4", "waitid")
+            self.reap_call = ReapCall(name, options if waits else None, None, None)
+
+    def set_fork_stack(self, stack: Optional[Stack], problem: int) -> None:
+        """Set the forker's stack; `problem` says why there is none (StackProblem)."""
+        self.fork_stack = stack
+        if stack is None:
+            self.note_unseen("fork_stack", NO_STACK.get(problem, UNSEEN_LOST))
+
+    def set_reap_stack(self, stack: Optional[Stack], problem: int) -> None:
+        """Set the reaper's stack; `problem` says why there is none (StackProblem)."""
+        call = self.reap_call or ReapCall(None, None, None, None)
+        self.reap_call = call._replace(stack=stack)
+        self.stack_due = False
+        if stack is None:
+            self.note_unseen("reap_call.stack", NO_STACK.get(problem, UNSEEN_LOST))
+
+    def note_freed(self, event: Freed) -> None:
+        """End a process whose reap was not observed: the time is an upper bound."""
+        self.reap_ns, self.reap_exact = event.ns, False
+        self.wait_status = event.code
+        self.reaped_by = ReapedBy.UNSEEN
+        self.note_unseen("reaper", UNSEEN_REAP)
+        self.note_unseen("reap_call", UNSEEN_REAP)
+
+    def finish(self) -> None:
+        """Settle what no further event can change."""
+        if self.argv is None and self.program_ns is not None:
+            self.note_unseen("argv", UNSEEN_LOST)
+        if self.was_zombie and self.zombie_ns is not None:  # it became one meanwhile
+            self.was_zombie = False
+        if self.parent is not None:
+            self.unseen = {
+                field: why
+                for field, why in self.unseen.items()
+                if field == "exec" or getattr(self, field, None) is None
+            }
+
+    def record(self) -> Life:
+        """Return the process record as it is now."""
+        return tuple.__new__(Life, _values_of(self))
+
+
+def arguments(raw: bytes) -> tuple[str, ...]:
+    """Split `a\\0b\\0` into ("a", "b"); undecodable bytes become lone surrogates."""
+    if not raw:
+        return ()
+    text = raw.decode("utf-8", "surrogateescape")
+    return tuple(text[:-1].split("\0") if text.endswith("\0") else text.split("\0"))

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a command and observe it, from its first instruction to the last reap."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Callable, Optional
+
+from zombiebpf.attribution.rules.matching import Rules
+from zombiebpf.command import start
+from zombiebpf.command.inherited import InheritedState
+from zombiebpf.command.supervision import Supervision
+from zombiebpf.command.user import User
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.events import Event
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import Life
+from zombiebpf.observe.meta import describe
+from zombiebpf.observe.pipeline import POLL_S, Pipeline
+from zombiebpf.observe.sinks import MemorySink
+from zombiebpf.trace import TraceWriter
+
+_RECENT_NS = 1_000_000_000  # how long ago the sender of a signal may have been reaped
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Switch the cycle collector off: process records have no cycles, and it walks them all."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+class _RunSink(MemorySink):
+    """A sink that keeps everything for the report, and writes the trace if there is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trace: Optional[TraceWriter] = None
+
+    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+        """Keep the records and the joins, and write them."""
+        super().add(lives, joins)
+        if self.trace is not None:
+            self.trace.add(lives, joins)
+
+
+class CommandRun:
+    """One observed run of a command.
+
+    `exit_code` is a shell's exit code for the command once it has exited, None before.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        inherited: InheritedState,
+        rules: Rules,
+        prepare: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
+        open_trace: Optional[Callable[[Meta], TraceWriter]] = None,
+    ) -> None:
+        """Create a run. `prepare` sees each batch of events first (see Pipeline)."""
+        self._observer = observer
+        self._inherited = inherited
+        self._sink = _RunSink()
+        self._pipeline = Pipeline(observer, self._sink, rules, prepare)
+        self._open_trace = open_trace
+        self._meta: Callable[[], Meta] = lambda: describe(observer, (), 0, 0, 0.0)
+        self._failure: Optional[Exception] = None
+        self.exit_code: Optional[int] = None
+
+    def run(
+        self, argv: Sequence[str], user: Optional[User], environ: Mapping[str, str], linger_s: float
+    ) -> Analysis:
+        """Run `argv` as `user`, then follow for up to `linger_s` the processes it leaves behind.
+
+        Raise CommandError if the command does not start, UsageError if the trace cannot be
+        created. If observing fails, the command is still waited for before that is raised.
+        """
+        path = environ.get("PATH", "")
+        self._observer.expect_interpreters(path.split(":"), shutil.which(argv[0], path=path))
+        started, wall = time.monotonic_ns(), time.time()
+        self._meta = lambda: describe(self._observer, argv, started, time.monotonic_ns(), wall)
+        with ExitStack() as stack:
+            if self._open_trace is not None:
+                self._sink.trace = stack.enter_context(self._open_trace(self._meta()))
+            with _no_collector(), Supervision(self._inherited, self._is_observed) as supervision:
+                with self._observer.following_forks():
+                    supervision.supervise(start.start(argv, user, environ, self._inherited))
+                self._inherited.release_descriptors()
+                while supervision.exit_code is None:
+                    busy = self._drain()
+                    supervision.handle_signal(0 if busy else POLL_S)
+                self.exit_code = supervision.exit_code
+                self._linger(linger_s, supervision)
+            if self._failure is not None:
+                raise self._failure
+            meta = self._meta()
+            self._pipeline.finish()
+            if self._sink.trace is not None:
+                self._sink.trace.close(meta)
+        lives, joins = self._sink.lives, self._sink.joins
+        lives.sort(key=lambda life: life.fork_ns or 0)
+        joins.sort(key=lambda join: join.began_ns or 0)
+        return Analysis(meta, lives, joins)
+
+    def _linger(self, seconds: float, supervision: Supervision) -> None:
+        """Follow until all processes are reaped, the time is over, or a signal ends it."""
+        if self._failure is not None:
+            return
+        deadline = time.monotonic() + seconds
+        while self._drain() or self._pipeline.alive:
+            left = deadline - time.monotonic()
+            if left <= 0 or supervision.end_requested(min(left, POLL_S)):
+                break
+        self._drain_all()
+
+    def _drain_all(self) -> None:
+        """Read all events up to the time of the call: processes may fork faster than this reads."""
+        now = time.monotonic_ns()
+        while self._drain() and self._pipeline.read_to_ns < now:
+            pass
+
+    def _drain(self) -> bool:
+        """Read one batch. Return False if there was none, or after a failure, which is kept."""
+        if self._failure is not None:
+            return False
+        try:
+            found = self._pipeline.drain()
+            trace = self._sink.trace
+            if trace is not None and trace.due:
+                trace.flush(self._pipeline.unfinished, self._meta())
+        except Exception as error:
+            self._failure = error
+            return False
+        return found
+
+    def _is_observed(self, pid: int) -> bool:
+        """Return whether `pid` is the command or a descendant, perhaps one just reaped."""
+        now = time.monotonic_ns()
+        self._drain_all()
+        if any(life.pid == pid for life in self._pipeline.unfinished):
+            return True
+        for life in reversed(self._sink.lives):
+            if life.reap_ns is not None and life.reap_ns < now - _RECENT_NS:
+                break
+            if life.pid == pid:
+                return True
+        return False

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn an observer's events into process records and joins, with their lines of Python."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Callable, Optional
+
+from zombiebpf.attribution.attribution import Attribution
+from zombiebpf.attribution.joins.joins import Joins
+from zombiebpf.attribution.rules.matching import Rules
+from zombiebpf.kernel import machine
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.syscalls import syscall_names
+from zombiebpf.lifecycle.builder import LifeBuilder
+from zombiebpf.lifecycle.lifecycle import Lifecycle
+from zombiebpf.model.events import Event, Fork
+from zombiebpf.model.join import Join
+from zombiebpf.model.life import LATE_NS, Activity, Actor, Life
+from zombiebpf.observe.sinks import Sink
+
+POLL_S = 0.02  # between reads: the ring buffer holds seconds of the fastest fork storm
+
+
+class Pipeline:
+    """A reader of an observer that gives a sink every process and join that has ended.
+
+    Call drain() every POLL_S or more often.
+    """
+
+    def __init__(
+        self,
+        observer: Observer,
+        sink: Sink,
+        rules: Rules,
+        prepare: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
+    ) -> None:
+        """`prepare` sees each batch first, and may complete its events from /proc."""
+        self._prepare = prepare
+        self._observer = observer
+        self._sink = sink
+        self._joins = Joins(rules, observer.stacks.get, syscall_names())
+        self._attribution = Attribution(rules, self._joins.had_timeout, observer=os.getpid())
+        self._lifecycle = Lifecycle(
+            syscall_names(),
+            machine.Cgroups().path,
+            stack=observer.stacks.get,
+            outsider=observer.interpreters.why_unfollowed,
+            complete=self._complete,
+        )
+        self.read_to_ns = 0  # CLOCK_MONOTONIC, of the last event
+
+    @property
+    def alive(self) -> int:
+        """The number of processes that have not been reaped."""
+        return self._lifecycle.alive
+
+    @property
+    def unfinished(self) -> Iterable[Life]:
+        """Records, as they are now, of processes that have not been reaped, in fork order."""
+        return self._lifecycle.unfinished
+
+    def drain(self) -> bool:
+        """Read one batch. Return False if there was none."""
+        events = self._prepare(self._observer.read())
+        if events:
+            self.read_to_ns = events[-1].ns
+            self._take(events)
+        for life in self._lifecycle.zombies_since(time.monotonic_ns() - LATE_NS):
+            life.meanwhile = self._activity(life)
+        return bool(events)
+
+    def drain_all(self) -> None:
+        """Read all events up to the time of the call."""
+        now = time.monotonic_ns()
+        while self.drain() and self.read_to_ns < now:
+            pass
+
+    def finish(self) -> None:
+        """End the observation: give the sink what is unfinished, as far as it is known."""
+        self._give(self._lifecycle.finish(), self._joins.finish())
+
+    def _take(self, events: Sequence[Event]) -> None:
+        interpreters = self._observer.interpreters
+        if interpreters.any_unsupported:
+            for event in events:
+                if isinstance(event, Fork):
+                    interpreters.inherit(event.forker_pid, event.pid)
+        joins = self._joins.feed(events)
+        self._give(self._lifecycle.feed(events), joins)
+
+    def _give(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+        if lives or joins:
+            self._sink.add(lives, joins)
+
+    def _complete(self, life: LifeBuilder) -> None:
+        """Add what stacks show, and why a Python has no stack where the probes could not know."""
+        why = self._observer.interpreters.why_no_stack
+        if life.fork_stack is None and life.forker is not None and life.fork_ns is not None:
+            _note(life, "fork_stack", why(life.forker.pid, life.fork_ns))
+        call = life.reap_call
+        if call is not None and call.stack is None and life.reaper and life.reap_ns:
+            _note(life, "reap_call.stack", why(life.reaper.pid, life.reap_ns))
+        self._attribution.complete(life)
+
+    def _activity(self, life: LifeBuilder) -> Optional[Activity]:
+        """Sample what the parent of a zombie is doing instead of waiting."""
+        pid, tid = life.parent_pid, life.parent_tid
+        doing = self._observer.activity_of(pid, tid) if pid and tid else None
+        if doing is None:
+            return None
+        stack = self._observer.stacks.get(doing.stack_id, 0) if doing.stack_id else None
+        if stack is None and doing.syscall is not None and pid == tid:
+            stack = self._observer.stack_of_sleeper(pid)
+        return Activity(
+            time.monotonic_ns(),
+            Actor(pid, tid, doing.comm),
+            doing.since_ns,
+            doing.syscall,
+            stack,
+            self._attribution.site(stack) if stack is not None else None,
+        )
+
+
+def _note(life: LifeBuilder, field: str, reason: Optional[str]) -> None:
+    if reason is not None and field not in life.unseen:
+        life.note_unseen(field, reason)

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The variables of the page's template: facts in words. Every text is printable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Optional, Union
+
+from zombiebpf.diagnosis.finding import NOTE, Finding
+from zombiebpf.diagnosis.findings import findings
+from zombiebpf.diagnosis.headline import headline
+from zombiebpf.diagnosis.sites import SiteSummary, fork_sites, reap_sites
+from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.life import LATE_NS, Life
+from zombiebpf.model.stack import Frame
+from zombiebpf.model.statistics import distribution, reap_latencies, totals, zombie_intervals
+from zombiebpf.reports.html.histograms import HEIGHT, WIDTH, chart
+from zombiebpf.reports.html.page_data import PageData
+from zombiebpf.reports.summary import absences, fact_name, hook_rows
+from zombiebpf.reports.terminal import SourceReader
+from zombiebpf.wording.text import printable
+from zombiebpf.wording.wording import UNICODE_WORDS as WORDS
+from zombiebpf.wording.wording import full_line_name, line_name
+
+FINDINGS_SHOWN = 50
+SITES_SHOWN = 500
+
+
+def template_variables(
+    analysis: Analysis, page_data: PageData, source: SourceReader, about: Optional[str] = None
+) -> dict[str, Any]:
+    """Return the variables of page.html.j2; `about` is a title to use instead of the answer."""
+    meta, lives = analysis.meta, analysis.lives
+    found = findings(analysis, words=WORDS)
+    answer = _sentence(headline(analysis, found, WORDS))
+    return {
+        "version": meta.version,
+        "headline": answer if about is None else printable(about),
+        "answer": None if about is None else answer,
+        "bad": about is None and any(each.severity != NOTE for each in found),
+        "command": " ".join(printable(each) for each in meta.command),
+        "kernel": printable(meta.kernel),
+        "observed": WORDS.duration(max(meta.ended_ns - meta.started_ns, 0)),
+        "figures": _figures(analysis),
+        "findings": [_finding(each, page_data, source) for each in found[:FINDINGS_SHOWN]],
+        "findings_left": max(len(found) - FINDINGS_SHOWN, 0),
+        "lives": len(lives),
+        "long_ns": LATE_NS,
+        "long": WORDS.duration(LATE_NS),
+        "shared": page_data.shared,
+        "charts": [
+            (
+                "Zombie interval",
+                "From the instant it could be waited for to its reap.",
+                chart(lives, zombie_intervals),
+            ),
+            (
+                "Reap latency",
+                "From the beginning of its exit to its reap.",
+                chart(lives, reap_latencies),
+            ),
+        ],
+        "chart_size": (WIDTH, HEIGHT),
+        "fork_sites": [
+            _summary(each, meta, source) for each in fork_sites(lives, meta)[:SITES_SHOWN]
+        ],
+        "reap_sites": [
+            _summary(each, meta, source) for each in reap_sites(lives, meta)[:SITES_SHOWN]
+        ],
+        "hooks": hook_rows(meta, WORDS),
+        "clock": printable(meta.clock),
+        "started_ns": meta.started_ns,
+        "cut": None if meta.cut is None else printable(meta.cut),
+        "lost": meta.lost_events,
+        "lost_by": [(printable(cause), count) for cause, count in meta.lost_by.items() if count],
+        "absences": _absences(lives),
+    }
+
+
+def _figures(analysis: Analysis) -> list[tuple[str, str, str]]:
+    """Return title, value and CSS class of each figure."""
+    lives = analysis.lives
+    count = totals(lives)
+    intervals = distribution(zombie_intervals(lives))
+    latencies = distribution(reap_latencies(lives))
+    span = (analysis.meta.started_ns, analysis.meta.ended_ns)
+    waited = [each.zombie_duration_ns(*span) or 0 for each in lives]
+    longest, late = max(waited, default=0), sum(each >= LATE_NS for each in waited)
+    bound = ">= " if any(life.already_zombie for life in lives) else ""
+    lost = analysis.meta.lost_events
+    return [
+        ("processes", str(count.processes), ""),
+        ("still zombie at the end", str(count.zombie), "bad" if count.zombie else ""),
+        (f"zombie for {WORDS.duration(LATE_NS)} or more", str(late), "bad" if late else ""),
+        ("longest zombie", bound + WORDS.duration(longest), "bad" if late else ""),
+        ("zombie interval, median", WORDS.duration(intervals.p50_ns) if intervals else "-", ""),
+        ("reap latency, median", WORDS.duration(latencies.p50_ns) if latencies else "-", ""),
+        ("orphaned", str(count.orphaned), ""),
+        ("lost records", str(lost), "bad" if lost else ""),
+    ]
+
+
+def _finding(found: Finding, page_data: PageData, source: SourceReader) -> dict[str, Any]:
+    lanes = [page_data.lane_of[id(life)] for life in found.lives if id(life) in page_data.lane_of]
+    return {
+        "kind": printable(found.kind),
+        "severity": found.severity,
+        "sentence": _sentence(found.title),
+        "evidence": [_sentence(each) for each in found.evidence],
+        "fix": _sentence(found.fix),
+        "site": _site(found.site, source) if found.site else None,
+        "lane": lanes[0] if lanes else None,
+        "pid": WORDS.pid(found.lives[0]) if found.lives else None,
+        "incomplete": found.incomplete,
+    }
+
+
+def _sentence(text: str) -> str:
+    """Return `text` with a capital, unless it begins with a name."""
+    safe = printable(text)
+    first = safe.split(" ", 1)[0]
+    return safe[:1].upper() + safe[1:] if first in ("the", "a", "no", "nothing") else safe
+
+
+def _site(frame: Frame, source: SourceReader) -> dict[str, Any]:
+    text = source(frame)
+    return {
+        "where": printable(line_name(frame)),
+        "full": printable(full_line_name(frame)),
+        "function": printable(frame.function),
+        "text": None if text is None else printable(text.strip()[:400]),
+    }
+
+
+def _summary(summary: SiteSummary, meta: Meta, source: SourceReader) -> dict[str, Any]:
+    waited = [each.zombie_duration_ns(meta.started_ns, meta.ended_ns) for each in summary.lives]
+    longest = max((each for each in waited if each is not None), default=None)
+    bound = ">= " if any(life.already_zombie for life in summary.lives) else ""
+    latencies = distribution(reap_latencies(summary.lives))
+    return {
+        "site": _site(summary.site, source) if summary.site else None,
+        "children": len(summary.lives),
+        "zombies": summary.still_zombies,
+        "figures": [_cell(summary.p50_ns), _cell(summary.p99_ns), _cell(longest, bound)],
+        "latency": _cell(latencies.p50_ns if latencies else None),
+        "calls": [(printable(kind), count) for kind, count in summary.reaped_by.items()],
+    }
+
+
+def _cell(ns: Optional[int], bound: str = "") -> tuple[Union[int, str], str]:
+    """Return the sort key of a duration, and its words."""
+    return ("", "-") if ns is None else (ns, bound + WORDS.duration(ns))
+
+
+def _absences(lives: Sequence[Life]) -> list[tuple[str, int]]:
+    """Return each kind of unknown fact with its reason, and the number of processes."""
+    counts = Counter(
+        printable(f"{fact_name(field)}: {reason}")
+        for life in lives
+        for field, reason in absences(life, WORDS)
+    )
+    return list(counts.items())
