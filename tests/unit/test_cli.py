@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -43,6 +44,34 @@ def test_help_has_examples_and_exit_codes(arguments: list[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\n  Examples:\n    sudo zombiebpf " in done.stdout
     assert "77" in done.stdout
+
+
+def test_help_names_each_command_in_its_own_words() -> None:
+    context = click.Context(cli.cli)
+    shown = " ".join(called("--help", env={**os.environ, "COLUMNS": "100"}).stdout.split())
+    for name, line in cli.COMMANDS.items():
+        command = cli.cli.get_command(context, name)
+        assert command is not None
+        first, *_ = (command.help or "").split("\n\n")
+        assert " ".join(first.split()).startswith(line), name
+        assert line.endswith("."), name
+        assert f"{name} {line}" in shown
+    modules = {file.stem for file in Path(cli.__file__).parent.glob("*.py")}
+    assert set(cli.COMMANDS) <= modules
+    assert list(cli.COMMANDS) == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
+def test_what_needs_no_command_imports_none(arguments: list[str]) -> None:
+    program = (
+        "import sys; from zombiebpf.cli import cli\n"
+        f"cli.main({arguments}, standalone_mode=False)\n"
+        "print(sorted(each for each in sys.modules if each.startswith('zombiebpf.')))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    modules = printed.stdout.splitlines()[-1]
+    for each in ("kernel", "reports", "scenario", "trace", "python", "cli.run"):
+        assert f"zombiebpf.{each}" not in modules, each
 
 
 @pytest.mark.parametrize(

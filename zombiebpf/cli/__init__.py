@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import sys
@@ -12,14 +13,7 @@ from typing import Any, Optional
 import click
 
 import zombiebpf
-from zombiebpf.cli.attach import attach
-from zombiebpf.cli.compare import compare
-from zombiebpf.cli.console import say
-from zombiebpf.cli.doctor import doctor
-from zombiebpf.cli.options import HELP_SETTINGS
-from zombiebpf.cli.report import report
-from zombiebpf.cli.run import run
-from zombiebpf.cli.scenario import scenario
+from zombiebpf.cli.console import HELP_SETTINGS, say
 from zombiebpf.command.inherited import InheritedState
 from zombiebpf.command.supervision import TERMINATION
 from zombiebpf.errors import EXIT_FAILURE, EXIT_USAGE, Interrupted, ZombiebpfError
@@ -43,7 +37,40 @@ Exit codes:
 """
 
 
-@click.group(context_settings=HELP_SETTINGS, epilog=EPILOG, invoke_without_command=True)
+# Command -> its line in --help. A command's module is imported only when the command is used:
+# together they take a quarter of a second.
+COMMANDS = {
+    "attach": "Observe what already runs: processes, with all their descendants, until it ends.",
+    "compare": "Compare two traces, or JSON reports: lives, zombies, how long, by the line that"
+    " forked.",
+    "doctor": "Say what this machine offers an observer, and the fix for what is missing.",
+    "report": "Report from a trace that `-o FILE` has saved.",
+    "run": "Start CMD, observe it and all its descendants, report.",
+    "scenario": "Run small programs and compare what the kernel shows with what was claimed.",
+}
+
+
+class _Commands(click.Group):
+    """The commands, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Optional[click.Command]:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"zombiebpf.cli.{cmd_name}")
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands, context_settings=HELP_SETTINGS, epilog=EPILOG, invoke_without_command=True
+)
 @click.version_option(zombiebpf.__version__, prog_name="zombiebpf")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
@@ -52,10 +79,6 @@ def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(EXIT_USAGE)
-
-
-for each in (run, attach, scenario, report, compare, doctor):
-    cli.add_command(each)
 
 
 def main() -> None:

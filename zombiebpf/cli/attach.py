@@ -13,6 +13,7 @@ import click
 from zombiebpf.attach.selection import SelectionRequest, select
 from zombiebpf.cli import options
 from zombiebpf.cli.attach_output import AttachOutput, SessionOptions
+from zombiebpf.cli.console import HELP_SETTINGS
 from zombiebpf.cli.values import duration_ns, duration_s, parse_hooks
 from zombiebpf.command.inherited import InheritedState, leave_deleted_directory
 from zombiebpf.errors import UsageError
@@ -41,7 +42,7 @@ as in `zombiebpf --help`.
 """
 
 
-@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
 @options.repeatable("--name", "names", "NAME",
     "Processes called so: their comm, program or Python script; * and ? as in the shell."
 )  # fmt: skip

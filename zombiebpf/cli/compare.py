@@ -10,6 +10,7 @@ from typing import Optional, TextIO
 import click
 
 from zombiebpf.cli import options
+from zombiebpf.cli.console import HELP_SETTINGS
 from zombiebpf.diagnosis.comparison import compare as compared
 from zombiebpf.reports.comparison import COMPARISONS
 from zombiebpf.reports.output.destination import Output
@@ -27,7 +28,7 @@ Exits with 0 whatever changed; 2 if a file cannot be read, 70 if the report cann
 """
 
 
-@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
 @options.format_option(COMPARISONS)
 @options.report_option()
 @click.argument("before")

@@ -14,6 +14,8 @@ from zombiebpf.errors import ZombiebpfError
 
 STDOUT, STDERR = 1, 2
 
+HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
 
 def discard(descriptor: int) -> None:
     """Send what is written to `descriptor` nowhere: Python flushes it once more at its exit."""

@@ -11,7 +11,7 @@ import click
 
 import zombiebpf
 from zombiebpf.cli import options
-from zombiebpf.cli.console import print_lines
+from zombiebpf.cli.console import HELP_SETTINGS, print_lines
 from zombiebpf.command.inherited import leave_deleted_directory
 from zombiebpf.observe.doctor import Check, Diagnosis, diagnose
 
@@ -24,7 +24,7 @@ Exits with 0 when all that is needed is there, 77 without privilege, 70 otherwis
 """
 
 
-@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
 @options.format_option(["text", "json"], "How to print it.")
 def doctor(format_: str) -> None:
     """Say what this machine offers an observer, and the fix for what is missing.

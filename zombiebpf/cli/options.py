@@ -16,8 +16,6 @@ from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Meta
 from zombiebpf.trace import Rotation, TraceWriter
 
-HELP_SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
 

@@ -12,7 +12,7 @@ from typing import Optional, TextIO
 import click
 
 from zombiebpf.cli import options
-from zombiebpf.cli.console import STDOUT, discard, say
+from zombiebpf.cli.console import HELP_SETTINGS, STDOUT, discard, say
 from zombiebpf.cli.values import duration_ns, parsed, site, when
 from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Analysis
@@ -43,7 +43,7 @@ newer, or not there; 70 if the report cannot be written.
 """
 
 
-@click.command(epilog=EPILOG, context_settings=options.HELP_SETTINGS)
+@click.command(epilog=EPILOG, context_settings=HELP_SETTINGS)
 @options.format_option(FORMATS)
 @options.tree_option
 @options.option(

@@ -10,7 +10,7 @@ from typing import Optional
 import click
 
 from zombiebpf.cli import options
-from zombiebpf.cli.console import say
+from zombiebpf.cli.console import HELP_SETTINGS, say
 from zombiebpf.cli.values import parse_hooks, seconds
 from zombiebpf.command.inherited import InheritedState, leave_deleted_directory
 from zombiebpf.command.start import require_program
@@ -45,9 +45,7 @@ class CommandOptions:
     linger: float  # seconds
 
 
-@click.command(
-    epilog=EPILOG, context_settings={**options.HELP_SETTINGS, "allow_interspersed_args": False}
-)
+@click.command(epilog=EPILOG, context_settings={**HELP_SETTINGS, "allow_interspersed_args": False})
 @options.user_option("CMD")
 @options.format_option(FORMATS)
 @options.tree_option

@@ -15,7 +15,7 @@ from typing import Callable, Optional, TextIO
 import click
 
 from zombiebpf.cli import options
-from zombiebpf.cli.console import STDOUT, TerminalLine, discard
+from zombiebpf.cli.console import HELP_SETTINGS, STDOUT, TerminalLine, discard
 from zombiebpf.cli.values import parse_hooks
 from zombiebpf.command.inherited import InheritedState
 from zombiebpf.command.user import choose_user
@@ -60,12 +60,12 @@ _DIRECTORY = options.option(
 )
 
 
-@click.group(context_settings=options.HELP_SETTINGS, epilog=EPILOG)
+@click.group(context_settings=HELP_SETTINGS, epilog=EPILOG)
 def scenario() -> None:
     """Run small programs and compare what the kernel shows with what was claimed."""
 
 
-@scenario.command("list", context_settings=options.HELP_SETTINGS)
+@scenario.command("list", context_settings=HELP_SETTINGS)
 @_DIRECTORY
 def list_(directory: Optional[Path]) -> None:
     """Name, start methods, what becomes of the article's claim, and title."""
@@ -74,7 +74,7 @@ def list_(directory: Optional[Path]) -> None:
         write_list(page, found)
 
 
-@scenario.command(context_settings=options.HELP_SETTINGS)
+@scenario.command(context_settings=HELP_SETTINGS)
 @_DIRECTORY
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def show(names: tuple[str, ...], directory: Optional[Path]) -> None:
@@ -108,7 +108,7 @@ class RunOptions:
     hooks: tuple[str, ...]
 
 
-@scenario.command(context_settings=options.HELP_SETTINGS, epilog=EPILOG)
+@scenario.command(context_settings=HELP_SETTINGS, epilog=EPILOG)
 @_DIRECTORY
 @options.repeatable("--python", "pythons", "PATH",
     "The Python that runs the workload, 3.7 or later. May be repeated.  [default: ours]"
