@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple, Optional
@@ -109,6 +113,44 @@ def test_a_storm_of_forks(attempt: int, tmp_path: Path) -> None:
     for each in taken:
         assert each["unseen"]["fork_ns"] == "since before we looked"
         assert each["parent"]["pid"] is not None
+
+
+# Starts the program that it is given when it gets a line.
+STARTER = """
+import subprocess, sys
+print("ready")
+sys.stdin.readline()
+print(subprocess.run(sys.argv[1:], capture_output=True, text=True).stdout.splitlines()[-1])
+"""
+STORM_SOURCE = Path(__file__).resolve().parents[2] / "bench" / "workloads" / "fork_storm.c"
+
+
+def sleeps_of(pid: int) -> int:
+    """How often the process has gone to sleep."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"^voluntary_ctxt_switches:\s*(\d+)$", status, re.M)[0])
+
+
+def test_a_storm_after_silence_loses_nothing(tmp_path: Path) -> None:
+    """On all processors, while the observer is in the longest pause between two reads."""
+    storm = str(tmp_path / "fork_storm")
+    subprocess.run(["cc", "-O2", "-o", storm, str(STORM_SOURCE)], check=True)
+    with workload(STARTER, storm, "1") as app, attached(tmp_path / "r", str(app.pid)) as observer:
+        history = [(time.monotonic(), sleeps_of(observer.process.pid))]
+
+        def reads_seldom() -> bool:
+            history.append((time.monotonic(), sleeps_of(observer.process.pid)))
+            began, sleeps = next(each for each in history if each[0] > history[-1][0] - 1)
+            return history[-1][0] - began > 0.9 and history[-1][1] - sleeps < 20
+
+        wait_until(reads_seldom, "fewer than 20 reads in a second")
+        forks = json.loads(app.tell())["operations"]
+        app.end()
+        document = observer.document()
+    assert forks > 1000
+    assert document["meta"]["lost_events"] == 0
+    assert len(document["processes"]) == forks + 2  # the storm itself, and who started it
+    assert {each["state"] for each in document["processes"]} == {"reaped"}
 
 
 # Its child, which has a child already, forks another when asked, and exits:

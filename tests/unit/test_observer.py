@@ -12,7 +12,7 @@ import pytest
 from zombiebpf.bpf import loaded
 from zombiebpf.kernel import observer as module
 from zombiebpf.kernel import wire
-from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.observer import MAX_BATCH, Observer
 from zombiebpf.kernel.thread_activity import ThreadActivity
 from zombiebpf.model.stack import Stack
 
@@ -28,7 +28,8 @@ class FakeRing:
         self.batches: list[bytes] = []
         self._order = order
 
-    def read(self) -> bytes:
+    def read(self, most_records: int) -> bytes:
+        assert most_records == MAX_BATCH
         self._order.append("events")
         return self.batches.pop(0) if self.batches else b""
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Sequence
 from typing import Any, Optional, cast
@@ -22,8 +23,9 @@ from tests.unit.event_builders import (
     zombie,
 )
 from zombiebpf.attribution.joins.joins import Joins
-from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.observer import RING_PAGES, Observer
 from zombiebpf.kernel.thread_activity import ThreadActivity
+from zombiebpf.kernel.wire import RECORD_BYTES
 from zombiebpf.model.events import (
     Event,
     ReapFlags,
@@ -36,7 +38,7 @@ from zombiebpf.model.events import (
 from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import LATE_NS, Activity, Actor, Life, State
 from zombiebpf.model.stack import Frame, Stack
-from zombiebpf.observe.pipeline import Pipeline
+from zombiebpf.observe.pipeline import IDLE_POLL_S, POLL_S, QUIET_READS, Pipeline
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.observe.sinks import MemorySink
 
@@ -387,6 +389,39 @@ def test_a_young_zombie_is_not_asked_for() -> None:
     pipeline.drain()
     assert observer.looked_at == []
     assert LATE_NS == S // 10
+
+
+# how long to sleep
+
+
+def test_the_pause_grows_after_a_second_without_events() -> None:
+    pipeline, _ = made(FakeObserver(plain(0, C), *[[]] * (QUIET_READS - 1), plain(1000, P)))
+    assert pipeline.poll_s == POLL_S
+    for _ in range(QUIET_READS):
+        pipeline.drain()
+        assert pipeline.poll_s == POLL_S
+    pipeline.drain()  # a batch again, in the last read before it would have grown
+    for _ in range(QUIET_READS - 1):
+        pipeline.drain()
+    assert pipeline.poll_s == POLL_S
+    pipeline.drain()
+    assert pipeline.poll_s == IDLE_POLL_S
+
+
+def test_a_full_batch_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("zombiebpf.observe.pipeline.MAX_BATCH", len(plain(0, C)))
+    pipeline, _ = made(FakeObserver(plain(0, C), plain(1000, P)[:-1]))
+    pipeline.drain()
+    assert pipeline.poll_s == 0
+    pipeline.drain()
+    assert pipeline.poll_s == POLL_S
+
+
+def test_the_ring_buffer_holds_what_comes_in_the_longest_pause() -> None:
+    records = RING_PAGES * mmap.PAGESIZE // (RECORD_BYTES + 8)
+    assert records / IDLE_POLL_S > 1_500_000
+    assert POLL_S < IDLE_POLL_S
+    assert QUIET_READS * POLL_S >= 1  # a program that runs in steps is no idle one
 
 
 # what only /proc tells

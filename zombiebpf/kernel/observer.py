@@ -29,6 +29,7 @@ from zombiebpf.python.stacks import RecordError, Stacks
 # in pages of the machine, which on arm64 may have 16 or 64 KiB
 PY_RING_PAGES = (8 << 20) // mmap.PAGESIZE  # some thousand functions, each sent once
 RING_PAGES = (16 << 20) // mmap.PAGESIZE  # 170,000 records, some 3 s of the fastest fork storm
+MAX_BATCH = 65536  # records that one read returns
 MAX_LIVES = 65536  # processes followed at one time
 # Without KASAN; on arm64 at least a page. The self-check detects a wrong size.
 _THREAD_SIZE = max(16384, mmap.PAGESIZE)
@@ -135,7 +136,7 @@ class Observer:
         """Register the interpreters of this machine, and that of `program`, before they start.
 
         `path` are the directories of PATH. Other interpreters are discovered some 20 ms
-        after their first start.
+        after their first start, 100 ms if nothing happened before.
         """
         found = image_of_program(program, path) if program is not None else None
         if found is not None:
@@ -154,7 +155,7 @@ class Observer:
 
     def read(self) -> list[Event]:
         """Return one batch of the events since the last read; [] if there are none."""
-        events = decode(self._ring.read(), self._ring.stride, _HEADER_BYTES)
+        events = decode(self._ring.read(MAX_BATCH), self._ring.stride, _HEADER_BYTES)
         if events:
             self._read_texts()
         self._discovery.look(events)

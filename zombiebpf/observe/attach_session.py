@@ -18,7 +18,7 @@ from zombiebpf.kernel.observer import Observer
 from zombiebpf.model.analysis import Meta
 from zombiebpf.model.life import Life
 from zombiebpf.observe.meta import describe
-from zombiebpf.observe.pipeline import POLL_S, Pipeline
+from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.observe.sinks import Sink
 from zombiebpf.observe.snapshots import SnapshotCompleter
 
@@ -32,7 +32,7 @@ class SessionListener(Sink, Protocol):
         """Take note that all selected processes are followed now."""
 
     def update(self, session: AttachSession) -> bool:
-        """Show the state of the session, about every POLL_S. Return False to end the session."""
+        """Show the state of the session, at each read. Return False to end the session."""
 
     def report(self, session: AttachSession) -> None:
         """Report now, at SIGUSR1; the session goes on."""
@@ -108,7 +108,7 @@ class AttachSession:
             left = deadline - time.monotonic()
             if left <= 0 or not (busy or self._pipeline.alive or self._more_may_come()):
                 return
-            received = signal.sigtimedwait(signals, 0 if busy else min(left, POLL_S))
+            received = signal.sigtimedwait(signals, min(left, self._pipeline.poll_s))
             if received is None:
                 continue
             if received.si_signo != REPORT_NOW:

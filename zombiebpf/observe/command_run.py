@@ -21,7 +21,7 @@ from zombiebpf.model.events import Event
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Life
 from zombiebpf.observe.meta import describe
-from zombiebpf.observe.pipeline import POLL_S, Pipeline
+from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.observe.sinks import MemorySink
 from zombiebpf.trace import TraceWriter
 
@@ -98,8 +98,8 @@ class CommandRun:
                     supervision.supervise(start.start(argv, user, environ, self._inherited))
                 self._inherited.release_descriptors()
                 while supervision.exit_code is None:
-                    busy = self._drain()
-                    supervision.handle_signal(0 if busy else POLL_S)
+                    self._drain()
+                    supervision.handle_signal(self._pipeline.poll_s)
                 self.exit_code = supervision.exit_code
                 self._linger(linger_s, supervision)
             if self._failure is not None:
@@ -120,7 +120,7 @@ class CommandRun:
         deadline = time.monotonic() + seconds
         while self._drain() or self._pipeline.alive:
             left = deadline - time.monotonic()
-            if left <= 0 or supervision.end_requested(min(left, POLL_S)):
+            if left <= 0 or supervision.end_requested(min(left, self._pipeline.poll_s)):
                 break
         self._drain_all()
 

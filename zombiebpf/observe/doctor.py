@@ -190,11 +190,11 @@ def _stacks(observer: Observer) -> Check:
     if interpreters.refused is not None:
         found = (
             f"no uprobe can be placed ({interpreters.refused}): a new interpreter is known some"
-            " 20 ms after its start"
+            " 20 to 100 ms after its start"
         )
         return Check(name, False, found, "run it as root, or with CAP_SYS_ADMIN", needed=False)
     found = f"CPython {versions} found" if versions else "no CPython found beforehand"
-    found += "; any other is known some 20 ms after its first start"
+    found += "; any other is known some 20 to 100 ms after its first start"
     return Check(name, True, found, needed=False)
 
 

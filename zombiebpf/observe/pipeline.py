@@ -12,7 +12,7 @@ from zombiebpf.attribution.attribution import Attribution
 from zombiebpf.attribution.joins.joins import Joins
 from zombiebpf.attribution.rules.matching import Rules
 from zombiebpf.kernel import machine
-from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.observer import MAX_BATCH, Observer
 from zombiebpf.kernel.syscalls import syscall_names
 from zombiebpf.lifecycle.builder import LifeBuilder
 from zombiebpf.lifecycle.lifecycle import Lifecycle
@@ -21,13 +21,17 @@ from zombiebpf.model.join import Join
 from zombiebpf.model.life import LATE_NS, Activity, Actor, Life
 from zombiebpf.observe.sinks import Sink
 
-POLL_S = 0.02  # between reads: the ring buffer holds seconds of the fastest fork storm
+# Between two reads, while something happens; and after QUIET_READS in a row that found nothing.
+# The ring buffer takes 170,000 records: a storm that starts in the longer pause may send
+# 1.7 million records a second, some 340,000 processes, before one is lost.
+POLL_S, IDLE_POLL_S = 0.02, 0.1
+QUIET_READS = 50
 
 
 class Pipeline:
     """A reader of an observer that gives a sink every process and join that has ended.
 
-    Call drain() every POLL_S or more often.
+    Call drain() again after `poll_s`.
     """
 
     def __init__(
@@ -50,6 +54,8 @@ class Pipeline:
             outsider=observer.interpreters.why_unfollowed,
             complete=self._complete,
         )
+        self._quiet_reads = 0
+        self.poll_s = POLL_S  # how long to sleep before the next read
         self.read_to_ns = 0  # CLOCK_MONOTONIC, of the last event
 
     @property
@@ -68,6 +74,11 @@ class Pipeline:
         if events:
             self.read_to_ns = events[-1].ns
             self._take(events)
+            self._quiet_reads = 0
+        else:
+            self._quiet_reads += 1
+        full = len(events) >= MAX_BATCH
+        self.poll_s = 0.0 if full else IDLE_POLL_S if self._quiet_reads >= QUIET_READS else POLL_S
         for life in self._lifecycle.zombies_since(time.monotonic_ns() - LATE_NS):
             life.meanwhile = self._activity(life)
         return bool(events)
