@@ -8,8 +8,11 @@
 struct call {
 	s32 number; /* -1: unknown */
 	s32 options;
-	s32 target;
+	s32 target; /* a PID, or -1: any child; below and 0: others */
 };
+
+#define P_ALL 0 /* include/uapi/linux/wait.h */
+#define P_PID 1
 
 struct arguments {
 	s32 number; /* -1: unknown */
@@ -109,7 +112,9 @@ static __always_inline struct call call_of(struct task_struct *task)
 		call.target = given.first;
 		call.options = given.third;
 	} else if (given.number == SYS_WAITID) {
-		call.target = given.second;
+		call.target = given.first == P_PID   ? given.second
+			      : given.first == P_ALL ? -1
+						     : 0;
 		call.options = given.fourth;
 	}
 	return call;

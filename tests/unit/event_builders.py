@@ -232,9 +232,10 @@ def assert_empty(machine: Lifecycle) -> None:
     assert machine.alive == 0
     assert list(machine.unfinished) == []
     assert machine.zombies_since(1 << 63) == []
+    tables = {**vars(machine), **vars(vars(machine)["_children"])}
     kept = {
         name: value
-        for name, value in vars(machine).items()
+        for name, value in tables.items()
         if isinstance(value, Iterable) and name not in ("_handlers", "_syscalls")
     }
     assert kept, "its tables are not found"

@@ -16,6 +16,7 @@ from zombiebpf.model.events import (
     Fork,
     Reap,
     ReapFlags,
+    Snapshot,
     StackKind,
     StackOf,
     Text,
@@ -130,15 +131,33 @@ class JoinEvents:
         pid: int = APP,
         tid: int = 0,
         kernel: bool = False,
+        syscall: str = "wait4",
     ) -> None:
         ns, tid = int(at * MS), tid or pid
         flags = int(ReapFlags.EXITING) if kernel else int(ReapFlags.BY_PARENT)
         self.events.append(
-            Reap(ns, child, child, pid, int(wait * MS), pid, tid, pid, tid, 0, 61, options, flags,
-                 "python3")
+            Reap(ns, child, child, pid, int(wait * MS), pid, tid, pid, tid, 0, NUMBERS[syscall],
+                 options, flags, "python3")
         )  # fmt: skip
         if frames is not None:
             self._stack_of(ns, child, tid, StackKind.REAP, stack(*frames), selves)
+
+    def existing(self, pid: int, parent: int = APP) -> None:
+        """Add a child of `parent` that existed before the observation."""
+        self.events.append(
+            Snapshot(0, pid, pid, parent, 0, parent, parent, 17, 1, pid, 0, 0, pid, "python3")
+        )
+
+    def cut(self) -> None:
+        """Make the latest stack incomplete."""
+        number = len(self.stacks)
+        self.stacks[number] = self.stacks[number]._replace(problem="truncated")
+
+    def lose(self) -> None:
+        """Lose the stack of the latest event."""
+        event = self.events[-1]
+        assert isinstance(event, StackOf)
+        self.events[-1] = event._replace(stack_id=0)
 
     # what Process.join() does
 

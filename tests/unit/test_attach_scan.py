@@ -10,9 +10,11 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
+import pytest
+
 from zombiebpf.cli.follow import LineWriter, status_text, text_line
 from zombiebpf.kernel.interpreters import InterpreterRegistry
-from zombiebpf.lifecycle.lifecycle import Lifecycle
+from zombiebpf.lifecycle.lifecycle import UNSEEN_ZOMBIE, Lifecycle
 from zombiebpf.model.events import (
     Event,
     Exit,
@@ -20,11 +22,13 @@ from zombiebpf.model.events import (
     Freed,
     Reap,
     ReapFlags,
+    Reparent,
+    ReparentFlags,
     Snapshot,
     SnapshotFlags,
     Zombie,
 )
-from zombiebpf.model.life import Actor, Life, State
+from zombiebpf.model.life import Actor, Life, PidNamespace, State
 from zombiebpf.observe.snapshots import SnapshotCompleter
 from zombiebpf.wording.wording import Wording
 
@@ -60,6 +64,7 @@ def test_one_that_runs() -> None:
     assert (life.pid, life.start_ns, life.state) == (10, 10 * TICK_NS, State.RUNNING)
     assert (life.comm, life.argv, life.cgroup) == ("app", ("app", "x"), "/group3")
     assert life.parent == Actor(5, 6, "parent")
+    assert life.pidns == PidNamespace(99, 1)
     assert (life.forker, life.fork_ns) == (None, None)
     assert life.unseen == {"forker": BEFORE, "fork_ns": BEFORE, "exec": BEFORE}
 
@@ -101,9 +106,65 @@ def test_one_that_died_while_it_was_looked_at() -> None:
     assert cycle.alive == 1
     (life,) = cycle.feed([reap(event)])
     assert life.zombie_ns == 1101 * MS
-    assert not life.was_zombie
+    assert life.was_zombie is False
     assert "zombie_ns" not in life.unseen
     assert life.unseen["exit_ns"] == BEFORE
+
+
+def test_several_that_run() -> None:
+    cycle = lifecycle()
+    cycle.feed([existing(10), existing(11)])
+    assert cycle.alive == 2
+
+
+def test_the_arguments_of_one_that_could_not_be_read() -> None:
+    cycle = lifecycle()
+    cycle.feed([existing(10), existing(11, argv=())])
+    without, empty = cycle.finish()
+    assert without.unseen["argv"] == BEFORE
+    assert "argv" not in empty.unseen
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_zombie_is_listed_once(times: int) -> None:
+    cycle = lifecycle()
+    dead = existing(flags=SnapshotFlags.EXITING | SnapshotFlags.ZOMBIE)
+    cycle.feed([*[dead] * times, existing(11)])
+    assert [each.pid for each in cycle.zombies_since(2000 * MS)] == [10]
+
+
+def test_one_without_an_exit_signal_that_is_reaped() -> None:
+    """Nothing was lost: the kernel tells of no zombie without an exit signal."""
+    cycle = lifecycle()
+    event = existing(exit_signal=0)
+    cycle.feed([event, reap(event)])
+    (life,) = cycle.finish()
+    assert life.unseen["zombie_ns"] == UNSEEN_ZOMBIE
+
+
+@pytest.mark.parametrize(("parent_start", "adopters"), [(5, [1]), (4, [])])
+def test_an_adoption_needs_the_parent_that_the_scan_saw(
+    parent_start: int, adopters: list[int]
+) -> None:
+    """The PID of the dying parent may be that of another process by then."""
+    cycle = lifecycle()
+    dead = existing(flags=SnapshotFlags.EXITING | SnapshotFlags.ZOMBIE)
+    flags = ReparentFlags.INIT | ReparentFlags.RESOLVED
+    cycle.feed([
+        dead,
+        existing(11),
+        Reparent(2000 * MS, parent_start * TICK_NS, 5, 1, 6, 1, 1, flags, "parent", "init"),
+    ])  # fmt: skip
+    zombie, running = (life.reparents for life in cycle.finish())
+    assert [(each.to.pid, each.while_zombie) for each in zombie] == [(p, True) for p in adopters]
+    assert [(each.to.pid, each.while_zombie) for each in running] == [(p, False) for p in adopters]
+
+
+def test_a_reaper_whose_stack_is_not_known() -> None:
+    cycle = Lifecycle({61: "wait4"}, outsider=lambda pid: "it is not observed")
+    event = existing(flags=SnapshotFlags.EXITING | SnapshotFlags.ZOMBIE)
+    (life,) = cycle.feed([event, reap(event)])
+    assert life.unseen["reap_call.stack"] == "it is not observed"
 
 
 def test_one_whose_fork_is_told_too() -> None:

@@ -10,7 +10,6 @@ import pytest
 from tests.unit.join_events import APP, SYSCALLS, JoinEvents, in_ms
 from tests.unit.stack_builders import CONNECTION_WAIT, JOIN, MP_WAIT, SELECT
 from zombiebpf.attribution.joins import forkserver
-from zombiebpf.model.events import Snapshot
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Actor
 
@@ -167,6 +166,7 @@ def test_other_programs_servers_fork_meanwhile(it: Served) -> None:
     it.fork(2, 60, SERVER_STARTING, pid=200)
     it.serve(10, 7)
     it.serve(10.1, 9, server=60)
+    it.serve(12, 8)
     it.reads(9.8, 10.3, pipe=4007)
     it.polls(20, 30, 4007, timeout=10)
     assert it.children() == [7]
@@ -192,7 +192,7 @@ def test_a_read_elsewhere_tells_of_no_child(it: Served) -> None:
 
 def test_a_join_may_be_for_a_child_from_before_anybody_looked(it: Served) -> None:
     """Of the program's own; nothing tells its pipe from one of the server's."""
-    it.events.append(Snapshot(0, 6, 6, APP, 0, APP, APP, 17, 1, 6, 0, 0, 6, "python3"))
+    it.existing(6)
     it.serve(10, 7)
     it.polls(20, 30, 4007, timeout=10)
     assert it.children() == [None]
@@ -230,7 +230,7 @@ def test_the_oldest_pipes_are_forgotten(it: Served, monkeypatch: pytest.MonkeyPa
     assert it.children() == [None, None, 9, 10]
 
 
-@pytest.mark.parametrize(("earlier", "child"), [(9.9, None), (9.7, 8)])
+@pytest.mark.parametrize(("earlier", "child"), [(9.9, None), (9.8, 8)])
 def test_a_preempted_server_reports_a_fork_within_100_ms(
     it: Served, earlier: float, child: Optional[int]
 ) -> None:
@@ -242,7 +242,7 @@ def test_a_preempted_server_reports_a_fork_within_100_ms(
     assert it.children() == [child]
 
 
-@pytest.mark.parametrize(("began", "child"), [(50, 7), (50.2, None)])
+@pytest.mark.parametrize(("began", "child"), [(50.1, 7), (50.2, None)])
 def test_a_preempted_server_reports_an_exit_within_20_ms(
     it: Served, began: float, child: Optional[int]
 ) -> None:
@@ -258,3 +258,152 @@ def test_a_join_is_not_for_the_server_that_start_has_started(it: Served) -> None
     it.reads(9.8, 10.3, pipe=4007)
     it.block(20, 30, "poll", POLLING, (0, 0, 0xA), timeout=10, pipe=4007)
     assert it.children() == [7]
+
+
+def test_other_programs_children_are_not_among_those_left(it: Served) -> None:
+    it.fork(2, 60, SERVER_STARTING, pid=200)
+    it.serve(10, 7)
+    it.serve(10.1, 9, server=60)
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [7]
+
+
+def test_children_of_its_own_are_not_among_those_left(it: Served) -> None:
+    it.start(5, 30, popen=0xA)
+    it.serve(10, 7)
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [7]
+
+
+def test_a_server_may_have_existed_before_the_observation() -> None:
+    it = Served()
+    it.events.clear()
+    it.existing(SERVER)
+    it.serve(10, 7)
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [7]
+
+
+def test_another_programs_fork_whose_stack_has_not_come_does_not_matter(it: Served) -> None:
+    it.serve(10, 7)
+    it.fork(11, 30, pid=200)
+    it.events.pop()  # its stack
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [7]
+
+
+def test_a_sibling_of_the_server_uses_it_too(it: Served) -> None:
+    it.fork(2, 30)
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007, pid=30)
+    it.polls(20, 30, 4007, timeout=10, pid=30)
+    assert it.children() == [7]
+
+
+def test_what_the_parent_forks_meanwhile_is_not_the_servers(it: Served) -> None:
+    it.fork(2, 30)
+    it.serve(10, 7)
+    it.fork(10.1, 31)
+    it.serve(12, 8)
+    it.reads(9.8, 10.3, pipe=4007, pid=30)
+    it.polls(20, 30, 4007, timeout=10, pid=30)
+    assert it.children() == [7]
+
+
+def test_a_fork_whose_stack_comes_in_two_pieces_is_one(it: Served) -> None:
+    it.fork(10, 7, SERVING, (0,) * 7, pid=SERVER)
+    it.serve(12, 8)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.polls(20, 30, 4007, timeout=10)
+    assert it.children() == [7]
+
+
+def test_a_join_without_a_pipe_is_not_for_a_servers_child(it: Served) -> None:
+    it.serve(10, 7)
+    it.join_polls(20, 30, timeout=10)
+    assert it.children() == [None]
+
+
+def test_join_0_of_a_servers_child(it: Served) -> None:
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.polls(20, 20.1, 4007, timeout=0)
+    join = it.one()
+    assert in_ms(join) == ("Process.join(timeout)", 7, 20, 20.1, "timeout")
+    assert join.timeout_s == 0
+
+
+def test_pool_join_polls_the_pipe_of_a_worker(it: Served) -> None:
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.block(20, 30, "poll", (*POLLING[:-1], "multiprocessing.pool:Pool.join", "main:9"), pipe=4007)
+    assert in_ms(it.one()) == ("Pool.join", None, 20, 30, None)
+
+
+@pytest.mark.parametrize(("died", "returned"), [(15, "already_reaped"), (25, "reaped")])
+def test_a_join_of_a_child_that_the_server_has_reaped(
+    it: Served, died: float, returned: str
+) -> None:
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.dies(died, 7)
+    it.polls(20, 30, 4007)
+    assert it.one().returned == returned
+
+
+def test_the_kernel_released_a_servers_child(it: Served) -> None:
+    """Nobody has its status."""
+    it.serve(10, 7)
+    it.reads(9.8, 10.3, pipe=4007)
+    it.reap(25, 7, pid=7, kernel=True)
+    it.polls(20, 30, 4007)
+    join = it.one()
+    assert (join.returned, join.by) == ("stolen", None)
+
+
+def test_a_forgotten_pipe_is_known_if_all_others_are(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver, "MAX_PIPES", 1)
+    for index in range(2):
+        it.serve(10 + index, 7 + index)
+        it.reads(9.8 + index, 10.3 + index, pipe=4000 + index)
+    it.polls(20, 30, 4000, timeout=10)
+    assert it.children() == [7]
+
+
+def test_a_number_of_a_pipe_that_comes_again_is_not_the_oldest(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver, "MAX_PIPES", 2)
+    for index, pipe in enumerate((4000, 4001, 4000, 4002)):
+        it.serve(10 + index, 7 + index)
+        it.reads(9.8 + index, 10.3 + index, pipe=pipe)
+    it.serve(15, 11)
+    it.polls(20, 30, 4000, timeout=10)
+    assert it.children() == [9]
+
+
+def test_the_children_of_the_oldest_servers_are_forgotten(
+    it: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forkserver, "MAX_SERVERS", 2)
+    for index, server in enumerate((SERVER, 60, 70)):
+        it.fork(2 + index, server, SERVER_STARTING)
+        it.serve(10 + index, 7 + index, server=server)
+    for index in range(3):
+        it.reads(9.8 + index, 10.3 + index, pipe=4000 + index)
+        it.polls(20 + 20 * index, 30 + 20 * index, 4000 + index, timeout=10)
+    assert it.children() == [None, 8, 9]
+
+
+def test_the_latest_disputes_are_remembered(it: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forkserver, "MAX_FORKS", 2)
+    for index, at in enumerate((200, 400, 600)):
+        it.serve(at, 7 + index)
+        it.reads(at - 0.1, at + 0.1, pipe=4000 + index)
+        it.reads(at - 0.1, at + 0.2, pipe=5000 + index, tid=101)
+    it.reads(399.9, 400.3, pipe=6001, tid=102)  # a third pipe for the child of a dispute
+    it.polls(700, 710, 6001, timeout=10)
+    it.polls(720, 730, 4002, timeout=10)
+    assert it.children() == [None, None]

@@ -11,14 +11,15 @@ from typing import Any, Optional
 
 import pytest
 
-from tests.unit.life_builders import BEGAN, MS, ended, life, zombie
+from tests.unit.life_builders import APP, BEGAN, MS, SYSTEMD, ended, life, zombie
 from tests.unit.life_builders import autoreaped as autoreaped_life
 from tests.unit.stack_builders import JOIN, MP_WAIT, POLL, REAPING_JOIN, frame, stack, unqualified
 from zombiebpf.attribution.attribution import Attribution
 from zombiebpf.attribution.frames import OWN, origin
-from zombiebpf.attribution.rules.parse import RulesError
+from zombiebpf.attribution.rules.matching import Rules
+from zombiebpf.attribution.rules.parse import RulesError, parse
 from zombiebpf.lifecycle.builder import LifeBuilder
-from zombiebpf.model.life import Execution, Life, ReapCall
+from zombiebpf.model.life import Actor, Execution, Life, ReapCall
 from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.observe.rule_files import load_rules
 
@@ -78,6 +79,7 @@ KINDS = [
     ("signal handler", ["on_child", "selectors:EpollSelector.select", "main"]),
     ("signal handler", ["reap_all", "on_child", "threading:Condition.wait", "main"]),
     ("os.wait*", ["Pool.__del__", "threading:Condition.wait", "main"]),  # or a destructor
+    ("os.wait*", ["App.Pool.__del__", "threading:Condition.wait", "main"]),
     ("os.wait*", ["on_child", "main"]),  # it cannot be told
     ("os.wait*", ["handle", "asyncio.events:Handle._run", "main"]),  # the loop calls anybody
     ("interpreter shutdown", []),
@@ -214,6 +216,15 @@ def test_who_is_not_python_and_who_is_not_known() -> None:
     assert attribution.reap_kind(reaped(Stack((), "unreadable"))) is None
 
 
+def test_the_observer_reaps_only_the_command_that_it_started() -> None:
+    watcher, outside = Actor(41229, 41229, "zombiebpf"), Actor(0, 0, "")
+    attribution = Attribution(RULES, observer=watcher.pid)
+    assert attribution.reap_kind(reaped(None, reaper=watcher)) == "zombiebpf"
+    assert attribution.reap_kind(reaped(None, reaper=APP)) == "not Python"
+    for reaper in (SYSTEMD, outside):
+        assert Attribution(RULES).reap_kind(reaped(None, reaper=reaper)) == "not Python"
+
+
 def test_join_with_a_timeout() -> None:
     joined = stack(*REAPING_JOIN, "main")
     assert Attribution(RULES).reap_kind(reaped(joined, options=1)) == "join(timeout)"
@@ -243,30 +254,164 @@ def test_the_users_rules_go_first(tmp_path: Path) -> None:
     assert [each and each.kind for each in kinds] == ["my pool", "c", "os.wait*"]
 
 
+def rules_of(text: str) -> Rules:
+    return Rules(*parse(text, "rules.yaml"))
+
+
+# pattern, the function of a frame that matches it, one of a frame that does not
+PATTERNS = [
+    ("multiprocessing.pool:Pool.join", "multiprocessing.pool:Pool.join",
+     "multiprocessing.pool:Process.join"),
+    ("multiprocessing.pool:Pool.*", "multiprocessing.pool:Pool.join",
+     "multiprocessing.pool:Process.join"),
+    ("multiprocessing.pool:Pool.Inner.join", "multiprocessing.pool:join",
+     "multiprocessing.pool:Inner.join"),  # no qualified name: the last component decides
+    ("multiprocessing.*:wait", "multiprocessing.connection:wait", "selectors:wait"),
+    ("selectors:select | asyncio:run", "@asyncio:run", "@asyncio:select"),
+    ("Xlib.display:Display.wait", "@Xlib.display:Display.wait", "@lib.display:Display.wait"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("pattern", "fits", "differs"), PATTERNS, ids=[p[0] for p in PATTERNS])
+def test_a_pattern(pattern: str, fits: str, differs: str) -> None:
+    rules = rules_of(f'rules: [{{kind: x, stack: ["{pattern}"]}}]')
+    assert rules.match(stack(fits)).rule is not None
+    assert rules.match(stack(differs)).rule is None
+
+
+def test_a_star_matches_a_newline_in_a_file_name() -> None:
+    rules = rules_of('rules: [{kind: x, stack: ["*jobs:collect"]}]')
+    assert rules.match(Stack((Frame("collect", "/srv/a\nb/jobs.py", 7),))).rule is not None
+
+
+@pytest.mark.parametrize(
+    ("patterns", "frames", "holds"),
+    [
+        ('"os:a", "os:b"', ["os:a", "os:b"], True),
+        ('"os:a", "os:b"', ["os:x", "os:a", "os:x", "os:b"], True),
+        ('"os:a", "os:b"', ["os:b", "os:a"], False),
+        ('"os:a", "os:b"', ["os:a"], False),
+        ('"os:a", "< os:b"', ["os:x", "os:a", "os:b"], True),
+        ('"os:a", "< os:b"', ["os:a", "os:x", "os:b"], False),
+    ],
+)
+def test_the_patterns_of_a_rule_hold_in_their_order(
+    patterns: str, frames: list[str], holds: bool
+) -> None:
+    rule = rules_of(f"rules: [{{kind: x, stack: [{patterns}]}}]").match(stack(*frames)).rule
+    assert (rule is not None) == holds
+
+
+def test_the_users_line_is_there_without_a_rule_that_holds() -> None:
+    rules = rules_of('rules: [{kind: x, stack: ["os:a"]}]')
+    assert rules.match(stack("os:b", "main:50")) == (None, None, frame("main:50"))
+
+
+def test_rules_about_the_child_need_the_child() -> None:
+    """A stack alone matches neither rule; each of them holds of the child that it describes."""
+    rules = rules_of("""rules:
+    - {kind: forks itself, forked: true}
+    - {kind: shell, ran: /bin/sh, stack: ["*app:main"]}
+    """)
+    here, there = stack("main:5"), stack("main:6")
+    assert rules.match(here).rule is None
+    attribution = Attribution(rules)
+    shell = [Execution(BEGAN, "/bin/sh")]
+    assert attribution.reap_kind(reaped(here, fork_stack=here)) == "forks itself"
+    assert attribution.reap_kind(reaped(here, fork_stack=there, execs=shell)) == "shell"
+    assert attribution.reap_kind(reaped(here, fork_stack=there)) is None
+
+
+def test_rules_about_the_child_stand_in_the_same_order(tmp_path: Path) -> None:
+    """A user's rule on the stack goes before the built-in one of os.system()."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text('rules: [{kind: my pool, stack: ["*app:main"]}]', encoding="utf-8")
+    shell = [Execution(BEGAN, "/bin/sh")]
+    attribution = Attribution(load_rules([str(mine)], {}))
+    ours, other = stack("main:5"), stack("helper:7")
+    assert attribution.reap_kind(reaped(ours, fork_stack=ours, execs=shell)) == "my pool"
+    assert attribution.reap_kind(reaped(other, fork_stack=other, execs=shell)) == "os.system"
+
+
+def test_a_rule_about_the_child_asks_for_its_stack_too() -> None:
+    rules = rules_of('rules: [{kind: my shell, stack: ["*jobs:run"], ran: /bin/ls}]')
+    listing = [Execution(BEGAN, "/bin/ls")]
+    attribution = Attribution(rules)
+    assert attribution.reap_kind(reaped(stack("helper"), execs=listing)) is None
+    there = stack("/srv/jobs.py:run:5")
+    assert attribution.reap_kind(reaped(there, execs=listing)) == "my shell"
+
+
+def test_frames_whose_first_variable_is_the_object_of_a_child() -> None:
+    rules = rules_of("""
+    rules: [{kind: x, stack: []}]
+    objects: ["ourpool.worker:Worker.*", "*app:Job.run"]
+    """)
+    whole = stack(
+        "os:a", "@ourpool.worker:Worker.wait", "@ourpool.worker:Log.add", "Job.run", "main"
+    )
+    assert rules.objects(whole) == (False, True, False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("true", True), ("yes", True), ("on", True), ("True", True), ("ON", True),
+     ("false", False), ("no", False), ("off", False)],
+)  # fmt: skip
+def test_a_flag(text: str, value: bool) -> None:
+    (rule,) = parse(f"rules: [{{kind: x, stack: [], many: {text}}}]", "rules.yaml").rules
+    assert rule.many is value
+
+
+EXAMPLE = '("multiprocessing.pool:Pool.join")'
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "rules.yaml:1: nothing stands in it"),
-        ("rules: [", "rules.yaml:1: this is no YAML"),
-        ("\nrule: []", "rules.yaml:2: the file has no key 'rule' (rules?)"),
-        ("rules: []", "rules.yaml:1: it has no rules"),
-        ("rules:\n- kind: x", "rules.yaml:2: a rule lacks the key 'stack'"),
-        ("rules:\n- stack: [a:b]", "rules.yaml:2: a rule lacks the key 'kind'"),
-        ("rules:\n- kind: x\n  stack: [a.b]", "rules.yaml:3: stack: 'a.b' is no module:function"),
-        ("rules:\n- kind: x\n  stack: a:b", "rules.yaml:3: stack must be a list"),
-        ("rules:\n- kind: x\n  kind: y", "rules.yaml:3: 'kind' stands twice in a rule"),
-        ("rules:\n- kind: x\n  stak: []", "rules.yaml:3: a rule has no key 'stak' (stack?)"),
-        ("rules:\n- {kind: x, stack: [], many: 3}", "rules.yaml:2: many must be true or false"),
-        ("rules:\n- {kind: x, stack: [], call: a:b}", "rules.yaml:2: 'call' without 'join'"),
-        ("- x", "rules.yaml:1: the file must be a mapping"),
+        ("", "1: nothing stands in it (rules: [...])"),
+        ("rules: [", "1: this is no YAML: expected the node content, but found '<stream end>'"),
+        ("rules:\n\t- kind: x",
+         "2: this is no YAML: found character '\\t' that cannot start any token"),
+        ("rules:\n- kind: a\x01b",
+         "1: this is no YAML: unacceptable character #x0001: special characters are not allowed"),
+        ("[" * 3000, "1: this is no YAML of rules: it is nested too deeply"),
+        ("\nrule: []", "2: the file has no key 'rule' (rules?)"),
+        ("\nkind: x", "2: the file has no key 'kind' (rules, objects)"),
+        ("? [rules]\n: []", "1: the file has no key '?' (rules, objects)"),
+        ("rules: []", "1: it has no rules (rules: [...])"),
+        ("objects: [a:b]", "1: it has no rules (rules: [...])"),
+        ("rules: x", "1: rules must be a list ([module:function])"),
+        ("\nobjects: a:b", "2: objects must be a list ([module:function])"),
+        ("objects: [a.b]", f"1: objects: 'a.b' is no module:function {EXAMPLE}"),
+        ("rules:\n- x", "2: a rule must be a mapping (key: value)"),
+        ("rules:\n- kind: x", "2: a rule lacks the key 'stack' (stack: [module:function])"),
+        ("rules:\n- stack: [a:b]", "2: a rule lacks the key 'kind' (kind: what it is called)"),
+        ("rules:\n- kind: x\n  stack: a:b", "3: stack must be a list ([module:function])"),
+        ("rules:\n- kind: x\n  kind: y", "3: 'kind' stands twice in a rule"),
+        ("rules:\n- kind: x\n  stak: []", "3: a rule has no key 'stak' (stack?)"),
+        ("rules:\n- kind: []", "2: kind must be text"),
+        ("rules:\n- kind: x\n  join: ' '", "3: join must be text"),
+        ("rules:\n- kind: x\n  stack: [[]]", "3: stack must be text"),
+        ("rules:\n- {kind: x, stack: [], many: 3}", "2: many must be true or false"),
+        ("rules:\n- {kind: x, stack: [], call: a:b}",
+         "2: 'call' without 'join' means nothing (join: its name)"),
+        ("rules:\n- {kind: x, join: y, call: a}", f"2: call: 'a' is no module:function {EXAMPLE}"),
+        ("- x", "1: the file must be a mapping (key: value)"),
     ],
-)
+)  # fmt: skip
 def test_a_wrong_file_is_told_by_its_line(tmp_path: Path, text: str, complaint: str) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(text, encoding="utf-8")
     with pytest.raises(RulesError) as raised:
         load_rules([str(file)])
-    assert complaint in str(raised.value)
+    assert str(raised.value) == f"{file}:{complaint}"
+
+
+@pytest.mark.parametrize("pattern", ["a.b", "a", "a:", ":b", "a:b:c", "a b:c", "a: b", "x:y | a"])
+def test_what_is_no_pattern(pattern: str) -> None:
+    with pytest.raises(RulesError, match=f"stack: '{pattern.split(' | ')[-1]}' is no module:func"):
+        parse(f'rules: [{{kind: x, stack: ["{pattern}"]}}]', "rules.yaml")
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -16,6 +16,7 @@ from tests.unit.hostile_analysis import hostile
 from tests.unit.life_builders import (
     MS,
     US,
+    S,
     analysis,
     app,
     crowd,
@@ -93,6 +94,16 @@ def test_verdicts(before: list[int], after: list[int], expected: str) -> None:
     assert verdict(before, after) == expected
 
 
+def test_a_line_of_one_side_has_no_counterpart() -> None:
+    added, gone = compare(lines(LINE), lines(LINE._replace(function="other"))).sites
+    assert (added.verdict, added.before_at, added.after_at) == (
+        NEW,
+        None,
+        LINE._replace(function="other"),
+    )
+    assert (gone.verdict, gone.before_at, gone.after_at) == (GONE, LINE, None)
+
+
 def test_those_that_are_zombies_still_count_as_late() -> None:
     found = compare(observed([100 * US] * 20), observed([100 * US] * 10, still=10)).whole
     assert (found.after.late, found.after.still, found.after.zombies) == (10, 10, 20)
@@ -113,6 +124,8 @@ def test_figures_have_their_numbers() -> None:
     assert row.p_value is not None
     assert row.p_value < 0.01
     assert row.before.kinds == {"wait4": 5}
+    assert row.before.latency is not None
+    assert (row.before.latency.count, row.before.latency.p50_ns) == (5, 244 * US)
 
 
 def lines(*frames: Frame) -> Analysis:
@@ -134,6 +147,19 @@ def test_lines_that_moved_are_found_again(old: Frame, new: Frame, together: bool
     found = compare(lines(old), lines(new)).sites
     assert len(found) == (1 if together else 2)
     assert {row.verdict for row in found} == ({FEW} if together else {NEW, GONE})
+
+
+def test_two_lines_of_a_function_that_was_deployed_elsewhere_keep_their_numbers() -> None:
+    old = [LINE, LINE._replace(line=60)]
+    new = [each._replace(file="/opt/v2/pkg/app.py") for each in old]
+    found = compare(lines(*old), lines(*new)).sites
+    assert {(row.before_at, row.after_at) for row in found} == set(zip(old, new))
+
+
+def test_a_line_without_a_directory_is_compared_by_its_name() -> None:
+    old, new = Frame("main", "<string>", 42), Frame("main", "/srv/<string>", 50)
+    (row,) = compare(lines(old), lines(new)).sites
+    assert (row.before_at, row.after_at) == (old, new)
 
 
 def test_where_two_lines_might_be_meant_none_is() -> None:
@@ -158,8 +184,34 @@ def test_the_worst_come_first() -> None:
     assert [row.verdict for row in found] == [WORSE, BETTER]
 
 
+def test_lines_of_one_verdict_are_sorted_by_late_zombies_then_by_children() -> None:
+    late, many, few = (LINE._replace(function=name) for name in ("late", "many", "few"))
+    after = [
+        *observed([S], late).lives,
+        *observed([US], few).lives,
+        *observed([US] * 3, many).lives,
+    ]
+    found = compare(analysis([]), analysis(after)).sites
+    assert [(row.verdict, row.after_at) for row in found] == [(NEW, late), (NEW, many), (NEW, few)]
+
+
+def test_lines_that_are_alike_stay_in_their_order() -> None:
+    names = [LINE._replace(function=f"f{number}") for number in range(20)]
+    found = compare(lines(*names), lines(*names)).sites
+    assert [row.after_at for row in found] == names
+
+
+def test_a_loss_is_of_one_side() -> None:
+    lossy = analysis([app()], lost_events=1)
+    assert compare(lossy, analysis([app()])).complete == (False, True)
+    assert compare(analysis([app()]), lossy).complete == (True, False)
+
+
 def test_mann_whitney_agrees_with_scipy() -> None:
-    # scipy.stats.mannwhitneyu(..., method="asymptotic"): 0.0121857803..., 1.0
+    # scipy.stats.mannwhitneyu(..., method="asymptotic"): 0.0121857803..., 0.0268884541...,
+    # 0.5402913746..., 1.0
+    assert mann_whitney_p([1, 1, 1, 2, 2], [2, 2, 3, 3, 3]) == pytest.approx(0.02688845, rel=1e-5)
+    assert mann_whitney_p([1], [2, 3]) == pytest.approx(0.54029137, rel=1e-5)
     assert mann_whitney_p([1, 2, 3, 4, 5], [6, 7, 8, 9, 10]) == pytest.approx(0.01218578, rel=1e-5)
     assert mann_whitney_p([1, 1, 1], [1, 1, 1]) == 1.0
     assert mann_whitney_p([3, 1, 2], [1, 2, 3]) == 1.0
@@ -168,8 +220,11 @@ def test_mann_whitney_agrees_with_scipy() -> None:
 def test_fisher_agrees_with_scipy() -> None:
     # scipy.stats.fisher_exact([[8, 2], [1, 5]]).pvalue
     assert fisher_exact_p(8, 10, 1, 6) == pytest.approx(0.03496503496503, rel=1e-9)
+    # Fisher's lady tasting tea: 34 of 70 tables are as unlikely as 3 of 4 and 1 of 4
+    assert fisher_exact_p(3, 4, 1, 4) == pytest.approx(34 / 70, rel=1e-9)
     assert fisher_exact_p(0, 10, 0, 10) == pytest.approx(1.0)
     assert fisher_exact_p(5, 10, 50, 100) == pytest.approx(1.0)
+    assert fisher_exact_p(0, 1, 1, 3) == 1.0  # a probability, although the sum is rounded up
 
 
 # --- reports ---

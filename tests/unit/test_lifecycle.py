@@ -177,9 +177,11 @@ def test_an_autoreap(seen: int) -> None:
     assert dict(life.unseen) == {}
 
 
-def test_the_signal_before_an_autoreap_is_no_zombie() -> None:
+@pytest.mark.parametrize("seen", [P, 0], ids=["visible", "of another PID namespace"])
+def test_the_signal_before_an_autoreap_is_no_zombie(seen: int) -> None:
     # SA_NOCLDWAIT: the signal is sent, and then the child is released all the same
-    events: list[Event] = [fork(100, P), exit_(200, P), zombie(250, P), autoreap(300, P)]
+    released = autoreap(300, P)._replace(reaper_pid=seen)
+    events: list[Event] = [fork(100, P), exit_(200, P), zombie(250, P), released]
     life = life_of(events, P)
     assert (life.zombie_ns, life.reaped_by, dict(life.unseen)) == (None, ReapedBy.KERNEL, {})
 
@@ -251,13 +253,15 @@ def test_a_child_of_its_forkers_parent() -> None:
         ({"wait_ns": 650, "options": 1}, ReapCall("wait4", 1, 650, 50)),
         ({"syscall": 247, "wait_ns": 650, "options": 5}, ReapCall("waitid", 5, 650, 50)),
         ({"wait_ns": 0}, ReapCall("wait4", 0, None, None)),
+        ({"syscall": 247, "wait_ns": 0, "options": 5}, ReapCall("waitid", 5, None, None)),
+        ({"syscall": 0, "wait_ns": 0}, ReapCall("syscall_0", None, None, None)),
         (
             {"syscall": 426, "wait_ns": 0, "options": -1},
             ReapCall("io_uring_enter", None, None, None),
         ),
         ({"syscall": 999, "wait_ns": 0, "options": -1}, ReapCall("syscall_999", None, None, None)),
     ],
-    ids=["wait4", "waitid", "wait not seen", "io_uring", "no name"],
+    ids=["wait4", "waitid", "wait not seen", "waitid not seen", "0", "io_uring", "no name"],
 )
 def test_the_call_of_the_reap(given: dict[str, int], call: ReapCall) -> None:
     events = [*plain(100, P)[:3], reap(700, P, **given)]
@@ -278,6 +282,12 @@ def test_a_process_that_was_freed_without_a_reap() -> None:
     assert (life.reaped_by, life.reaper, life.reap_call) == (ReapedBy.UNSEEN, None, None)
     assert dict(life.unseen) == {"reaper": UNSEEN_REAP, "reap_call": UNSEEN_REAP}
     assert life.signal == 9
+
+
+def test_a_process_that_was_freed_is_alive_no_more() -> None:
+    machine = lifecycle()
+    machine.feed([fork(100, P), fork(110, 30), fork(120, 31), freed(16 * MS, P)])
+    assert machine.alive == 2
 
 
 def test_a_free_behind_the_reap_tells_nothing_new() -> None:

@@ -186,6 +186,21 @@ def test_a_child_that_was_reaped_before_is_not_given_away() -> None:
     assert set(life.unseen) == {"zombie_ns"}
 
 
+def test_a_child_that_was_reaped_before_its_parents_number_was_used_again() -> None:
+    second = start(P) + 1000
+    events = [
+        *family(),
+        exit_(200, C),
+        reap(220, C, by=P),  # its zombie was not seen: it is kept a while
+        reparent(300, P, to=1),
+        fork(400, P, start_ns=second),
+        fork(410, 31, by=P, forker_start_ns=second),
+    ]
+    lives = lives_by_start(events)
+    assert lives[start(C)].reaped_by is ReapedBy.PARENT
+    assert lives[start(31)].reparents == ()
+
+
 # late and lost
 
 
@@ -329,7 +344,53 @@ def test_an_exec_gave_the_dead_leaders_number_to_the_adopter() -> None:
         False,
         False,
     )
+    assert change.from_ == change.to == Actor(P, P, "p10")  # its name before the exec
     assert (life.orphaned, life.reaped_by, dict(life.unseen)) == (False, ReapedBy.PARENT, {})
+
+
+def test_all_children_of_a_thread_that_execs_and_no_others() -> None:
+    events: list[Event] = [
+        fork(100, P),
+        fork(110, C, by=P, forker_tid=21),
+        fork(120, 31, by=P, forker_tid=21),
+        fork(130, 32, by=P, forker_tid=22),
+        exec_(200, P, old_tid=21),
+        reparent(210, P, to=P, tid=22, exact=False),  # it died in the exec
+        reparent(300, P, to=1),
+    ]
+    lives = lives_of(events)
+    by_init = (300, P, 1, AdopterKind.INIT, False)
+    assert [adoptions(lives[pid]) for pid in (C, 31)] == [[by_init], [by_init]]
+    assert adoptions(lives[32]) == [(210, P, P, AdopterKind.THREAD, False), by_init]
+
+
+def test_an_exec_of_a_thread_that_is_not_known() -> None:
+    """It may be any thread but the leader: all their children are the leader's then."""
+    events: list[Event] = [
+        fork(100, P),
+        fork(110, C, by=P, forker_tid=21),
+        fork(120, 31, by=P, forker_tid=22),
+        fork(130, 32, by=P),
+        fork(140, 40, by=SHEPHERD),
+        fork(150, 41, by=P, forker_tid=22, forker_start_ns=1),  # of an earlier process
+        exit_(160, C),
+        zombie(170, C, parent=P, parent_tid=21),
+        exec_(200, P)._replace(old_tid=0),
+        reparent(300, P, to=1),
+        reparent(310, P, to=1, tid=22, start_ns=1),
+    ]
+    lives = lives_of(events)
+    assert adoptions(lives[C]) == [(300, P, 1, AdopterKind.INIT, True)]
+    assert adoptions(lives[31]) == [(300, P, 1, AdopterKind.INIT, False)]
+    assert adoptions(lives[32])[-1] == (300, P, 1, AdopterKind.INIT, False)
+    assert adoptions(lives[40]) == []
+    assert adoptions(lives[41]) == [(310, P, 1, AdopterKind.INIT, False)]
+
+
+def test_an_adopted_process_ends_with_its_reap() -> None:
+    machine = lifecycle()
+    events = [*family(), reparent(200, P, to=1), exit_(300, C), zombie(310, C, parent=1)]
+    assert [each.pid for each in machine.feed([*events, reap(320, C, by=1)])] == [C]
 
 
 def test_from_one_invisible_parent_to_another() -> None:
@@ -386,3 +447,12 @@ def test_the_children_of_an_earlier_user_of_the_number() -> None:
 def lives_by_start(events: list[Event]) -> dict[int, Life]:
     machine = lifecycle()
     return {life.start_ns: life for life in [*machine.feed(events), *machine.finish()]}
+
+
+def test_the_children_of_an_earlier_adopter_of_the_number() -> None:
+    events = [
+        *family(),
+        reparent(200, P, to=SHEPHERD),
+        reparent(300, SHEPHERD, to=1, start_ns=start(SHEPHERD) + 1000),
+    ]
+    assert [each.to.pid for each in life_of(events, C).reparents] == [SHEPHERD]

@@ -133,3 +133,15 @@ def test_the_name_at_its_exit() -> None:
         exit_(300, P, comm="renamed"),
     ]
     assert life_of(events, P).comm == "renamed"
+
+
+def test_an_exec_whose_texts_are_lost() -> None:
+    life = life_of([fork(100, P), exec_(200, P)], P)
+    assert (life.argv, life.argv_cut) == (None, False)
+
+
+def test_arguments_in_pieces_whose_exec_is_lost() -> None:
+    raw = b"cat\0" + b"file\0" * 20  # 104 bytes: two pieces
+    life = life_of([fork(100, P), *argv(200, P, raw)], P)
+    assert life.argv == ("cat", *["file"] * 20)
+    assert "exec" in life.unseen

@@ -421,7 +421,7 @@ def test_the_ring_buffer_holds_what_comes_in_the_longest_pause() -> None:
     records = RING_PAGES * mmap.PAGESIZE // (RECORD_BYTES + 8)
     assert records / IDLE_POLL_S > 1_500_000
     assert POLL_S < IDLE_POLL_S
-    assert QUIET_READS * POLL_S >= 1  # a program that runs in steps is no idle one
+    assert QUIET_READS * POLL_S >= 1  # a program that runs in steps is not idle
 
 
 # what only /proc tells

@@ -51,7 +51,7 @@ def test_percentile_is_the_nearest_rank(values: list[int], percent: int, expecte
 
 @pytest.mark.parametrize(("values", "percent"), [([], 50), ([1], 0), ([1], 101)])
 def test_percentile_of_nothing_is_refused(values: list[int], percent: int) -> None:
-    with pytest.raises(ValueError, match="percent"):
+    with pytest.raises(ValueError, match=r"^a percentile needs a value and a percent in"):
         percentile(values, percent)
 
 
@@ -109,6 +109,10 @@ def test_what_was_not_seen_counts_as_nothing_rather_than_zero() -> None:
     assert reap_latencies(lives) == [40 * US, 131 * US]  # of 3 and 5
 
 
+def test_a_reap_at_the_instant_of_the_exit() -> None:
+    assert reap_latencies([ended(7, latency=0)]) == [0]
+
+
 def test_a_zombie_bound_later_than_the_reap_counts_as_zero() -> None:
     late = ended(7, zombie_exact=False)
     bound = (late.reap_ns or 0) + 5 * US
@@ -134,6 +138,10 @@ def test_totals() -> None:
 def test_totals_count_a_reap_by_nobody_known_as_unseen() -> None:
     found = totals([ended(7, reaped_by=None), ended(8, reaped_by=ReapedBy.UNSEEN)])
     assert (found.by_unseen, found.reaped) == (2, 2)
+
+
+def test_totals_of_several_that_run() -> None:
+    assert totals([life(7), life(8), life(9)]).running == 3
 
 
 def test_totals_of_nothing() -> None:

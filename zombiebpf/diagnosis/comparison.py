@@ -126,7 +126,7 @@ def _pairs(
         pairs.append((None, None))
     for key in keys:
         ones, twos = _unique(left, key), _unique(right, key)
-        for name in ones.keys() & twos.keys():
+        for name in [each for each in ones if each in twos]:
             pairs.append((ones[name], twos[name]))
             del left[ones[name]], right[twos[name]]
     gone = [(line, ABSENT) for line in left if line is not None or None not in right]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -50,9 +51,7 @@ class DiagnosisContext:
         for life in analysis.lives:
             self._by_pid.setdefault(life.pid, []).append(life)
         self.children = [life for life in analysis.lives if not self._is_root(life, analysis)]
-        self._forked_at: dict[Optional[Frame], int] = {}
-        for life in self.children:
-            self._forked_at[life.fork_site] = self._forked_at.get(life.fork_site, 0) + 1
+        self._forked_at = Counter(life.fork_site for life in self.children)
 
     def _is_root(self, life: Life, analysis: Analysis) -> bool:
         """Return whether zombiebpf started it as a command. A scenario can have several."""
@@ -60,9 +59,8 @@ class DiagnosisContext:
             return False  # it existed before the observation, so it is another process's child
         if life.forker is None:
             return life is analysis.lives[0]
-        first = analysis.lives[0].forker
-        same = first is not None and life.forker.pid == first.pid
-        return life.forker.pid not in self._by_pid and (same or life is analysis.lives[0])
+        first, pid = analysis.lives[0].forker, life.forker.pid
+        return first is not None and pid == first.pid and pid not in self._by_pid
 
     def is_late(self, life: Life) -> bool:
         """Return whether it was a zombie for `threshold_ns` or longer, or still is."""
@@ -81,7 +79,7 @@ class DiagnosisContext:
 
     def forked_at(self, site: Optional[Frame]) -> int:
         """Return how many children a line has forked."""
-        return self._forked_at.get(site, 0)
+        return self._forked_at[site]
 
     def actor(self, actor: Optional[Actor]) -> str:
         """Return `python3 41230`, as a part of a sentence."""
@@ -91,14 +89,14 @@ class DiagnosisContext:
         """Return ` forked at app.py:42`, or ` of python3 41230` if no line is known."""
         if site is not None:
             return f" forked{self.words.at_line(site)}"
-        parent = lives[0].forker or lives[0].parent if lives else None
+        parent = common_parent(lives)
         return f" of {self.actor(parent)}" if parent is not None else ""
 
-    def life_at(self, pid: Optional[int], ns: Optional[int]) -> Optional[Life]:
+    def life_at(self, pid: int, ns: int) -> Optional[Life]:
         """Return the process that had a PID at a time."""
         found = None
-        for life in self._by_pid.get(pid or 0, ()):
-            if ns is None or life.fork_ns is None or life.fork_ns <= ns:
+        for life in self._by_pid.get(pid, ()):
+            if life.fork_ns is None or life.fork_ns <= ns:
                 found = life
         return found
 
@@ -119,6 +117,15 @@ def first_few(texts: Iterable[str]) -> list[str]:
     if len(every) <= MAX_NAMED:
         return every
     return [*every[:MAX_NAMED], f"and {len(every) - MAX_NAMED} more"]
+
+
+def common_parent(lives: Sequence[Life]) -> Optional[Actor]:
+    """Return the process that forked all of them, with its thread if that is common, too."""
+    parents = dict.fromkeys(life.forker or life.parent for life in lives)
+    first = next(iter(parents), None)
+    if first is None or any(each is None or each.pid != first.pid for each in parents):
+        return None
+    return first if len(parents) == 1 else first._replace(tid=None)
 
 
 def by_fork_site(lives: Iterable[Life]) -> list[tuple[Optional[Frame], list[Life]]]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from zombiebpf.diagnosis.finding import DiagnosisContext, Finding, forking_library
+from zombiebpf.diagnosis.finding import DiagnosisContext, Finding, common_parent, forking_library
 from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.life import KIND_UNSEEN, LATE_NS, Life, State
 from zombiebpf.wording.wording import UNICODE_WORDS, Wording, children_of, count_of, zombies_noun
@@ -88,12 +88,11 @@ def _fork_site(context: DiagnosisContext, lives: Sequence[Life]) -> str:
         return f"{every}forked{context.words.at_line(site)}"
     if site is not None and count * 2 >= len(lives):
         return f"{count} forked{context.words.at_line(site)}"
-    if len(sites) > 1:
-        return f"forked at {len(sites)} different lines"
-    parents = {life.forker or life.parent for life in lives}
-    if len({each.pid for each in parents if each is not None}) == 1 and None not in parents:
-        return f"{every}of {context.actor(parents.pop())}"
-    return ""
+    known = len(sites) - (None in sites)
+    if known > 1:
+        return f"forked at {known} different lines"
+    parent = common_parent(lives) if not known else None
+    return f"{every}of {context.actor(parent)}" if parent is not None else ""
 
 
 def _reasons(found: Sequence[Finding]) -> str:
@@ -118,7 +117,7 @@ def _reason(finding: Finding, life: Life) -> str:
         return "a join ran out of time for {them}"
     if finding.kind == INIT:
         return "init waits late for {them}" if kind else "init does not wait for {them}"
-    if kind in (None, KIND_UNSEEN):
+    if kind is None or kind == KIND_UNSEEN:
         return "{them} reaped late"
-    escaped = (kind or "").replace("{", "{{").replace("}", "}}")
+    escaped = kind.replace("{", "{{").replace("}", "}}")
     return f"{escaped} reaped {{them}} late"

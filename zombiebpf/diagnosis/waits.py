@@ -39,7 +39,7 @@ def stolen_waits(context: DiagnosisContext) -> Iterator[Finding]:
         groups.setdefault((thief, join.kind), []).append((join, child))
     for (thief, kind), stolen in groups.items():
         join, child = stolen[0]
-        by = context.actor(join.by or (child.reaper if child else None))
+        by = context.actor(join.by)
         call = child.reap_call.kind if child and child.reap_call else None
         evidence = []
         for each, life in stolen:
@@ -133,7 +133,8 @@ def wrong_process(context: DiagnosisContext) -> Iterator[Finding]:
 
 def orphans(context: DiagnosisContext) -> Iterator[Finding]:
     """Find children that ran on for `threshold_ns` after a signal had killed their parent."""
-    groups: dict[int, list[tuple[Life, int, Life]]] = {}
+    groups: dict[int, list[tuple[Life, int, Actor]]] = {}
+    parents: dict[int, Life] = {}
     for life in context.children:
         for each in life.reparents:
             if not each.orphaning or each.while_zombie:
@@ -143,10 +144,11 @@ def orphans(context: DiagnosisContext) -> Iterator[Finding]:
                 continue
             end = life.exit_ns or (context.ended_ns if life.state is State.RUNNING else each.ns)
             if end - each.ns >= context.threshold_ns:
-                groups.setdefault(parent.start_ns, []).append((life, end - each.ns, parent))
+                parents[parent.start_ns] = parent
+                groups.setdefault(parent.start_ns, []).append((life, end - each.ns, each.to))
             break
-    for orphaned in groups.values():
-        _, _, parent = orphaned[0]
+    for start_ns, orphaned in groups.items():
+        parent = parents[start_ns]
         signal = signal_name(parent.signal or 0)
         lives = [life for life, _, _ in orphaned]
         site = lives[0].fork_site
@@ -156,9 +158,9 @@ def orphans(context: DiagnosisContext) -> Iterator[Finding]:
             title=f"{children_of(len(lives))}{context.origin_of(site, lives)} lived on when"
             f" {signal} killed the parent, PID {parent.pid}",
             evidence=first_few(
-                f"PID {life.pid} was given to {context.actor(life.reparents[0].to)} and ran"
+                f"PID {life.pid} was given to {context.actor(adopter)} and ran"
                 f"{'' if life.exit_ns else ' on'} for {context.words.duration(ran_ns)} more"
-                for life, ran_ns, _ in orphaned
+                for life, ran_ns, adopter in orphaned
             ),
             fix="End the parent with SIGTERM and let it end its children, or let each child"
             " notice: wait for multiprocessing.parent_process().sentinel, or ask the kernel with"

@@ -60,9 +60,12 @@ def _is_leak(life: Life, exits: dict[Optional[int], int]) -> bool:
     """Return whether nobody waited for it until its parent's program ended."""
     if life.state is State.ZOMBIE or any(each.while_zombie for each in life.reparents):
         return True
-    if life.reap_kind != "atexit" or life.reaper is None or life.zombie_ns is None:
+    if life.reap_kind != "atexit" or life.reaper is None:
         return False
-    return life.zombie_ns < exits.get(life.reaper.pid, life.zombie_ns + 1)
+    if life.zombie_ns is None:
+        return life.already_zombie
+    began = exits.get(life.reaper.pid)
+    return began is None or life.zombie_ns < began
 
 
 def _leak(context: DiagnosisContext, site: Optional[Frame], lives: Sequence[Life]) -> Finding:
@@ -113,9 +116,7 @@ def _abandoned(context: DiagnosisContext, lives: Sequence[Life]) -> dict[Key, Jo
     for join in context.joins:
         child = context.child_of(join)
         if child is not None and join.kind != "atexit":
-            earlier = last.get(child.key)
-            if earlier is None or (earlier.began_ns or 0) <= (join.began_ns or 0):
-                last[child.key] = join
+            last[child.key] = join  # joins are in the order in which they began
     return {
         life.key: last[life.key]
         for life in lives
@@ -130,12 +131,9 @@ def _abandoned_join(
     name = (first.kind or "join").replace("(timeout)", "")
     evidence = []
     for life, join in zip(lives, joins):
-        later = ""
-        if join.ended_ns is not None and life.zombie_ns is not None:
-            later = words.duration(max(life.zombie_ns - join.ended_ns, 0)) + " "
         evidence.append(
             f"PID {life.pid}: {name}{words.site(join.site)} gave up"
-            f"{_timeout(context, ' after', join)}, the child ended {later}later;"
+            f"{_timeout(context, ' after', join)}, {_ended(context, life, join)};"
             f" {_sentence(context, life)}"
         )
     return Finding(
@@ -151,6 +149,17 @@ def _abandoned_join(
         lives=lives,
         joins=joins,
     )
+
+
+def _ended(context: DiagnosisContext, life: Life, join: Join) -> str:
+    """Return when a zombie had ended, by the end of the join that gave up."""
+    if life.already_zombie:
+        return "the child had ended before"
+    if join.ended_ns is None or life.zombie_ns is None:
+        return "the child ended"
+    if life.zombie_ns <= join.ended_ns:  # its pipe was still open, in a child of its own
+        return "the child had ended before"
+    return f"the child ended {context.words.duration(life.zombie_ns - join.ended_ns)} later"
 
 
 def _timeout(context: DiagnosisContext, preposition: str, join: Join) -> str:

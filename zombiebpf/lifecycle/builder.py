@@ -124,7 +124,7 @@ class LifeBuilder:
 
     def note_fork(self, event: Fork) -> None:
         """Note a fork that arrives after the snapshot of the same process."""
-        if self.parent is not None and self.fork_ns is None:
+        if self.parent is not None:
             self.parent = None
             self.forker = Actor(event.forker_pid, event.forker_tid, event.comm)
             self.fork_ns = event.ns
@@ -201,7 +201,7 @@ class LifeBuilder:
             self.unseen = {
                 field: why
                 for field, why in self.unseen.items()
-                if field == "exec" or getattr(self, field, None) is None
+                if getattr(self, field, None) is None
             }
 
     def record(self) -> Life:

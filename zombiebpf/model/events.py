@@ -149,7 +149,7 @@ class Wait(NamedTuple):
     tid: U32
     syscall: I32  # number, -1: unknown
     options: I32  # WNOHANG and so on; -1: unknown
-    target: I32  # first argument of wait4, second of waitid; meaningless if syscall is -1
+    target: I32  # a PID, -1: any child, -PGID, 0: other children; meaningless if syscall is -1
     skipped: U32  # non-blocking waits of this thread since its last Wait that were not sent
 
 

@@ -109,7 +109,9 @@ def _wait_words(wait: Wait, observed: ObservedRun, syscalls: Mapping[int, str]) 
     name = syscalls.get(wait.syscall, f"syscall_{wait.syscall}")
     if wait.options < 0 or not name.startswith("wait"):
         return f"begins to wait in {name}"
-    target = "any child" if wait.target == -1 else _name_of(wait.target, observed)
+    target = _name_of(wait.target, observed)
+    if wait.target <= 0:
+        target = "any child" if wait.target == -1 else "some children"
     known = wait.options & (sum(OPTIONS.values()))
     how = "without blocking" if wait.options & os.WNOHANG else "blocking"
     skipped = f"; {wait.skipped} such calls before, not listed" if wait.skipped else ""

@@ -83,7 +83,7 @@ class ForkserverChildren:
             return
         other = self._claimed.get(child.key)
         if other is not None and other != pipe:
-            self._pipes.pop(other, None)
+            del self._pipes[other]
             del self._claimed[child.key]
             self._disputed[child.key] = None
             if len(self._disputed) > MAX_FORKS:
@@ -91,12 +91,12 @@ class ForkserverChildren:
             return
         earlier = self._pipes.pop(pipe, None)  # the inode number is used again
         if earlier is not None:
-            self._claimed.pop(earlier.key, None)
+            del self._claimed[earlier.key]
         self._pipes[pipe] = child
         self._claimed[child.key] = pipe
         while len(self._pipes) > MAX_PIPES:
             _, oldest = self._pipes.popitem(last=False)
-            self._claimed.pop(oldest.key, None)
+            del self._claimed[oldest.key]
 
     def of_pipe(self, pipe: int) -> Optional[ChildRecord]:
         """Return the child that a pipe reports; None: unknown."""

@@ -74,7 +74,7 @@ class Joins:
         self._open = OpenJoins(self._end)
         self._waits: dict[int, Wait] = {}  # by TID: their stacks have not arrived
         self._reaps: dict[int, tuple[Reap, bool]] = {}  # by TID; whether a join took it
-        self._timeouts: dict[Key, bool] = {}
+        self._timeouts: dict[Key, None] = {}
         self._ended: list[Join] = []
         self._checked_ns = 0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -165,7 +165,7 @@ class Joins:
             self._open.close(join)
             join = None
         if join is None:
-            join = self._begin(capture, wait.ns, child)
+            join = self._begin(capture, wait.ns)
         join.syscall, join.options = self._syscalls.get(wait.syscall), max(wait.options, 0)
         join.wait_ns = join.last_ns = wait.ns
         if join.child is None and not rule.many:
@@ -175,9 +175,7 @@ class Joins:
         join.waited = True
         join.ended_ns = None
         if _reaped_before(join.child, wait.ns):
-            join.ended_ns = wait.ns  # ECHILD, at once
-            if not rule.many:
-                self._open.close(join)
+            self._open.close(join)  # ECHILD, at once
 
     def _block(self, block: Block) -> None:
         """Take a block: the thread was off the CPU and runs again."""
@@ -207,7 +205,9 @@ class Joins:
                 self._open.close(join)  # a new call: it has its whole time again
                 join = None
         if join is None:
-            join = self._begin(capture, block.ns, child)
+            join = self._begin(capture, block.ns)
+            if not rule.many:
+                join.child = child
         join.block(block.ns, block.ended_ns)
         if is_popen_sleep(stack, syscall):
             join.sleeps += 1
@@ -216,11 +216,11 @@ class Joins:
             join.child = join.child or self._forkservers.of_pipe(block.pipe)
         if polls and not rule.many:
             self._polled(join, block)
-        elif syscall in _WAITS and not rule.many and _reaped_before(join.child, block.ended_ns):
+        elif syscall in _WAITS and _reaped_before(join.child, block.ended_ns):
             self._open.close(join)
 
     def _polled(self, join: OpenJoin, block: Block) -> None:
-        if join.timeout_ns is None and join.deadline_ns is None:
+        if join.timeout_ns is None:
             join.timeout_ns = block.timeout_ns
         join.deadline_ns = block.ns + block.timeout_ns
         if block.ended_ns < join.deadline_ns - SLACK_NS:
@@ -256,7 +256,7 @@ class Joins:
             return
         join = self._open.current(capture, child)
         if join is None:
-            join = self._begin(capture, reap.wait_ns or reap.ns, child)
+            join = self._begin(capture, reap.wait_ns or reap.ns)
             join.syscall = self._syscalls.get(reap.syscall)
             if rule.kind == "join" and reap.options >= 0 and reap.options & os.WNOHANG:
                 join.timeout_ns = 0  # multiprocessing/popen_fork.py wait(): join(0)
@@ -274,7 +274,7 @@ class Joins:
         if join.timeout_ns is not None and join.rule.kind == "join":
             while len(self._timeouts) >= MAX_TIMEOUTS:
                 del self._timeouts[next(iter(self._timeouts))]
-            self._timeouts[reap.pid, reap.start_ns] = True
+            self._timeouts[reap.pid, reap.start_ns] = None
         self._open.close(join)
 
     # children
@@ -289,13 +289,11 @@ class Joins:
 
     # joins
 
-    def _begin(self, capture: Capture, began_ns: int, child: Optional[ChildRecord]) -> OpenJoin:
+    def _begin(self, capture: Capture, began_ns: int) -> OpenJoin:
         rule = capture.match.rule
         assert rule is not None
         join = OpenJoin(capture, rule, began_ns)
-        if not rule.many:
-            join.child = child
-        elif capture.call_address:
+        if rule.many and capture.call_address:
             process, address = capture.process, capture.call_address
             join.children = self._children.all_of_object(process, address, capture.ns)
         self._open.add(join)

@@ -38,6 +38,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule], objects: Sequence[Pattern] = ()) -> None:
         self._by_stack = [rule for rule in rules if not (rule.forked or rule.ran)]
         self._by_child = [rule for rule in rules if rule.forked or rule.ran]
+        self._places = {id(rule): place for place, rule in enumerate(rules)}
         self._objects = tuple(objects)
         self.match: Callable[[Stack], Match] = lru_cache(_MAX_CACHED)(self._match)
         self.objects: Callable[[Stack], tuple[bool, ...]] = lru_cache(_MAX_CACHED)(self._is_object)
@@ -45,16 +46,20 @@ class Rules:
     def of_child(
         self, stack: Stack, fork_stack: Optional[Stack], ran: Optional[str]
     ) -> Optional[Rule]:
-        """Return the first rule that holds, of those that need the child's fork or program.
+        """Return the rule that holds if it is one of those that need the child's fork or program.
 
         `ran` is the child's first program.
         """
+        by_stack = self.match(stack).rule
+        end = len(self._places) if by_stack is None else self._places[id(by_stack)]
         for rule in self._by_child:
+            if self._places[id(rule)] > end:
+                break
             if rule.forked and (
                 fork_stack is None or not stack.frames or fork_stack.frames != stack.frames
             ):
                 continue
-            if rule.ran is None or rule.ran == ran:
+            if (rule.ran is None or rule.ran == ran) and _view(stack).outermost(rule) is not None:
                 return rule
         return None
 
@@ -65,45 +70,58 @@ class Rules:
         )
 
     def _match(self, stack: Stack) -> Match:
-        found = origins(stack)
-        user, library = user_index(found), library_end(stack, found)
-        callerless = stack.problem is not None and user == len(found)
-        user_frame = stack.frames[user] if user < len(found) else None
+        view = _view(stack)
+        user_frame = stack.frames[view.user] if view.user < len(view.found) else None
         if not stack.frames and stack.problem is not None:
             return Match(None, None, None)
         for rule in self._by_stack:
-            if rule.empty != stack.empty or (rule.needs_caller and callerless):
-                continue
-            outermost = _holds(rule, stack, found, user, library)
+            outermost = view.outermost(rule)
             if outermost is not None:
-                return Match(rule, _call(rule, stack, found, library, outermost), user_frame)
+                return Match(rule, _call(rule, stack, view, outermost), user_frame)
         return Match(None, None, user_frame)
 
 
-def _holds(
-    rule: Rule, stack: Stack, found: tuple[Origin, ...], user: int, library: int
-) -> Optional[int]:
-    """Return the index of the outermost frame that the rule names; -1: it names none.
+class _View(NamedTuple):
+    """A stack, with what rules ask of it."""
 
-    None: the rule does not hold.
-    """
-    if rule.interrupted is not None and not _interrupts(rule.interrupted, stack, found, user):
-        return None
-    end = library  # the callers of the user's code do not say what it calls
-    if any(pattern.of_user for pattern in rule.stack):
-        end = len(found)
-    index = -1
-    for pattern in rule.stack:
-        index += 1
-        if not pattern.direct:
-            while index < end and not pattern.matches(stack.frames[index], found[index]):
-                index += 1
-        if index >= end or not pattern.matches(stack.frames[index], found[index]):
+    stack: Stack
+    found: tuple[Origin, ...]
+    user: int  # index of the user's innermost frame; len(found): none
+    library: int  # where the library's frames end
+
+    def outermost(self, rule: Rule) -> Optional[int]:
+        """Return the index of the outermost frame that the rule names; -1: it names none.
+
+        None: the rule does not hold.
+        """
+        stack, found = self.stack, self.found
+        if rule.empty != stack.empty:
             return None
-    return index
+        if rule.needs_caller and stack.problem is not None and self.user == len(found):
+            return None
+        if rule.interrupted is not None and not _interrupts(rule.interrupted, self):
+            return None
+        end = self.library  # the callers of the user's code do not say what it calls
+        if any(pattern.of_user for pattern in rule.stack):
+            end = len(found)
+        index = -1
+        for pattern in rule.stack:
+            index += 1
+            if not pattern.direct:
+                while index < end and not pattern.matches(stack.frames[index], found[index]):
+                    index += 1
+            if index >= end or not pattern.matches(stack.frames[index], found[index]):
+                return None
+        return index
 
 
-def _interrupts(pattern: Pattern, stack: Stack, found: tuple[Origin, ...], user: int) -> bool:
+def _view(stack: Stack) -> _View:
+    found = origins(stack)
+    return _View(stack, found, user_index(found), library_end(stack, found))
+
+
+def _interrupts(pattern: Pattern, view: _View) -> bool:
+    stack, found, user, _ = view
     index = user
     while index < len(found) and found[index].user:
         index += 1
@@ -114,15 +132,13 @@ def _interrupts(pattern: Pattern, stack: Stack, found: tuple[Origin, ...], user:
     return pattern.matches(stack.frames[index], found[index])
 
 
-def _call(
-    rule: Rule, stack: Stack, found: tuple[Origin, ...], library: int, outermost: int
-) -> Optional[int]:
+def _call(rule: Rule, stack: Stack, view: _View, outermost: int) -> Optional[int]:
     """Return the index of the frame that is the joining call; None: the rule is not a join."""
     if rule.join is None or not stack.frames:
         return None
     if rule.call is None:
         return max(outermost, 0)
-    for index in range(library):
-        if rule.call.matches(stack.frames[index], found[index]):
+    for index in range(view.library):
+        if rule.call.matches(stack.frames[index], view.found[index]):
             return index
     return None

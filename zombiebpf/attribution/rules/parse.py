@@ -31,16 +31,19 @@ class Parsed(NamedTuple):
 
 def parse(text: str, file: str) -> Parsed:
     """Return the rules in `text`. Raise RulesError at the first problem, naming `file` and line."""
-    loader = yaml.SafeLoader(text)
     try:
-        root = loader.get_single_node()
+        loader = yaml.SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise RulesError(f"{file}:1: this is no YAML of rules: it is nested too deeply") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RulesError(f"{file}:{line}: this is no YAML: {problem}") from None
-    finally:
-        loader.dispose()
     if root is None:
         raise RulesError(f"{file}:1: nothing stands in it", "rules: [...]")
     return _File(file).parsed(root)

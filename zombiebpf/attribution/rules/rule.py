@@ -43,11 +43,11 @@ class Pattern:
 
 
 def _halves(text: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
-    module, separator, function = text.partition(":")
-    if not separator or not module or not function or ":" in function or " " in text:
+    module, _, function = text.partition(":")
+    if not module or not function or ":" in function or " " in text:
         raise ValueError(f"{text!r} is no module:function")
     last = function.rsplit(".", 1)[-1]
-    either = re.compile(f"{_expression(function)}|{_expression(last)}")
+    either = re.compile(f"{_expression(function)}|{_expression(last)}", re.DOTALL)
     return _glob(module), _glob(function), either
 
 
