@@ -19,7 +19,7 @@ unexport PYTHONHOME PYTHONPATH
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check coverage demo check check-js imports format oracle stacks \
+.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check coverage mutants demo check check-js imports format oracle stacks \
 	bench deb dist clean help
 
 setup: ## set up: .venv/bin/zombiebpf (the default goal)
@@ -35,6 +35,9 @@ coverage: setup ## the unit tests, and the share of zombiebpf's lines and branch
 	@$(AS_OWNER) $(PY) -m coverage run -m pytest tests/unit $(PARALLEL) $(PYTEST_ARGS)
 	@$(AS_OWNER) $(PY) -m coverage combine --quiet
 	@$(AS_OWNER) $(PY) -m coverage report
+
+mutants: setup ## change one thing in a pure function, see a unit test fail (an hour; MUTANTS_ARGS='--sample 100')
+	@$(AS_OWNER) $(PY) -m tools.mutants $(MUTANTS_ARGS)
 
 test-browser: setup ## the HTML report in real Chromium (root, where that must be installed first)
 	@tools/setup.sh chromium chromedriver fonts
@@ -99,7 +102,7 @@ dist: setup ## source distribution, wheel and Debian package in build/dist; the 
 	@$(AS_OWNER) $(PY) -m twine check --strict build/dist/*.tar.gz build/dist/*.whl
 
 clean: ## remove what the goals above have made in the clone
-	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache *.egg-info build bench/results.json
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache *.egg-info build mutants bench/results.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list
