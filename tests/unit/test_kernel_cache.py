@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled probes that are kept: found again whole, and never somebody else's."""
+"""Files that are kept: found again whole, and never somebody else's."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from pathlib import Path
@@ -13,12 +14,13 @@ from zombiebpf.bpf import headers
 from zombiebpf.bpf.compiled import Compiled, Map, map_references, with_maps
 from zombiebpf.bpf.syscall import MapShape
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import cache, program
+from zombiebpf.kernel import cache, compiler, program
 
 NAME = "0a.probes"
+DATA = bytes(range(16))
 COMPILED = Compiled(
     {"lives": Map(MapShape(1, 4, 24, 65536, 0), '"unsigned int"', '["life", []]')},
-    {"on_fork": bytes(range(16))},
+    {"on_fork": DATA},
 )
 
 
@@ -29,10 +31,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
+def inputs(text: str) -> tuple[bytes, ...]:
+    return tuple(compiler.inputs(text))
+
+
 def test_what_is_kept_is_found(place: Path) -> None:
     assert cache.find(NAME) is None
-    cache.keep(NAME, COMPILED)
-    assert cache.find(NAME) == COMPILED
+    cache.keep(NAME, DATA)
+    assert cache.find(NAME) == DATA
     assert cache.find("other.probes") is None
     assert [path.name for path in place.iterdir()] == [NAME]
     assert (place.stat().st_mode & 0o777, (place / NAME).stat().st_mode & 0o777) == (0o700, 0o600)
@@ -42,57 +48,57 @@ def test_what_is_kept_is_found(place: Path) -> None:
 def test_nobody_else_may_write_whatever_the_umask(place: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
-        cache.keep(NAME, COMPILED)
+        cache.keep(NAME, DATA)
     finally:
         os.umask(before)
     assert not any(path.stat().st_mode & 0o022 for path in (place, place / NAME))
-    assert cache.find(NAME) == COMPILED
+    assert cache.find(NAME) == DATA
 
 
 @pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
 def test_a_directory_that_others_may_write_to(place: Path, mode: int) -> None:
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     place.chmod(mode)
     assert cache.find(NAME) is None
-    cache.keep("new.probes", COMPILED)
+    cache.keep("new.probes", DATA)
     assert [path.name for path in place.iterdir()] == [NAME]
 
 
 def test_a_file_that_others_may_write_to(place: Path) -> None:
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     (place / NAME).chmod(0o620)
     assert cache.find(NAME) is None
-    cache.keep(NAME, COMPILED)  # it takes the other's place
-    assert cache.find(NAME) == COMPILED
+    cache.keep(NAME, DATA)  # it takes the other's place
+    assert cache.find(NAME) == DATA
 
 
 def test_links_are_not_followed(place: Path, tmp_path: Path) -> None:
     victim = tmp_path / "victim"
-    victim.write_bytes(COMPILED.to_bytes())
+    victim.write_bytes(hashlib.sha256(DATA).digest() + DATA)
     victim.chmod(0o600)
     place.mkdir(mode=0o700)
     (place / NAME).symlink_to(victim)
     assert cache.find(NAME) is None
     victim.write_bytes(b"precious")
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     assert victim.read_bytes() == b"precious"
     assert not (place / NAME).is_symlink()
-    assert cache.find(NAME) == COMPILED
+    assert cache.find(NAME) == DATA
 
 
 def test_a_link_in_the_place_of_the_directory(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     (tmp_path / "link").symlink_to(place)
     monkeypatch.setenv(cache.CACHE, str(tmp_path / "link"))
     assert cache.find(NAME) is None
-    cache.keep("new.probes", COMPILED)
+    cache.keep("new.probes", DATA)
     assert [path.name for path in place.iterdir()] == [NAME]
 
 
 def test_another_users(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     assert cache.find(NAME) is None
 
@@ -104,41 +110,39 @@ def test_a_fifo_does_not_keep_anybody_waiting(place: Path) -> None:
 
 
 def test_damaged_ones_are_none(place: Path) -> None:
-    whole = COMPILED.to_bytes()
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
+    whole = (place / NAME).read_bytes()
     changed = [bytes([*whole[:at], whole[at] ^ 1, *whole[at + 1 :]]) for at in range(len(whole))]
     for damaged in (*changed, *(whole[:size] for size in range(len(whole)))):
         (place / NAME).write_bytes(damaged)
         assert cache.find(NAME) is None, damaged
     (place / NAME).write_bytes(whole)
-    assert cache.find(NAME) == COMPILED
+    assert cache.find(NAME) == DATA
 
 
-@pytest.mark.parametrize("text", ["{}", "[]", '{"maps": {}, "programs": {"a": "*"}}', '"x"'])
-def test_a_right_hash_of_something_else(text: str) -> None:
-    import hashlib
+def test_compiled_probes_are_read_as_they_were_written() -> None:
+    assert Compiled.from_bytes(COMPILED.to_bytes()) == COMPILED
 
-    head, _, _ = COMPILED.to_bytes().partition(b" ")
-    form = COMPILED.to_bytes().split(b"\n")[0].rpartition(b" ")[0]
-    assert form.startswith(head)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"maps": {}, "programs": {"a": "*"}}', '"x"'])
+def test_what_is_no_compiled_probes(text: str) -> None:
     with pytest.raises(ValueError, match="damaged"):
-        Compiled.from_bytes(form + b" " + digest.encode() + b"\n" + text.encode())
+        Compiled.from_bytes(text.encode())
 
 
 def test_the_oldest_go(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_MAX_FILES", 3)
     for number in range(5):
-        cache.keep(f"{number}.probes", COMPILED)
+        cache.keep(f"{number}.probes", DATA)
         os.utime(place / f"{number}.probes", ns=(number, number))
-    cache.keep("5.probes", COMPILED)
+    cache.keep("5.probes", DATA)
     assert sorted(path.name for path in place.iterdir()) == ["3.probes", "4.probes", "5.probes"]
 
 
 def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(cache.CACHE, "")
     assert cache.directory_path() is None
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     assert cache.find(NAME) is None
     monkeypatch.delenv(cache.CACHE)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -153,25 +157,40 @@ def test_where(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_where_nothing_can_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(cache.CACHE, "/proc/self/nowhere")
-    cache.keep(NAME, COMPILED)
+    cache.keep(NAME, DATA)
     assert cache.find(NAME) is None
 
 
-def test_what_the_name_depends_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_forgotten_is_gone(place: Path) -> None:
+    cache.forget(NAME)
+    cache.keep(NAME, DATA)
+    cache.keep("other.boot", DATA)
+    cache.forget(NAME)
+    assert [path.name for path in place.iterdir()] == ["other.boot"]
+
+
+def test_the_name_depends_on_each_part_and_on_the_kind() -> None:
+    parts = [(b"a", b"b"), (b"ab",), (b"a", b"b", b""), (b"b", b"a")]
+    names = {cache.name_of(kind, each) for kind in cache.KINDS for each in parts}
+    assert len(names) == len(parts) * len(cache.KINDS)
+    assert cache.name_of(cache.BOOT, parts[0]) == cache.name_of(cache.BOOT, list(parts[0]))
+
+
+def test_what_compiled_probes_depend_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "bcc"
     package.mkdir()
     (package / "libbcc.py").write_text("")
     monkeypatch.setenv("ZOMBIEBPF_BCC", str(tmp_path))
-    names = [cache.name_of("a"), cache.name_of("a"), cache.name_of("b")]
+    found = [inputs("a"), inputs("a"), inputs("b")]
     (package / "version.py").write_text("__version__ = '0.31.0'")
-    names.append(cache.name_of("a"))
+    found.append(inputs("a"))
     monkeypatch.setattr(headers, "kconfig", lambda: "another kernel")
-    names.append(cache.name_of("a"))
-    assert names[0] == names[1]
-    assert len(set(names)) == 4
+    found.append(inputs("a"))
+    assert found[0] == found[1]
+    assert len(set(found)) == 4
     monkeypatch.setenv("ZOMBIEBPF_BCC", "/nowhere")
     with pytest.raises(ZombiebpfError, match="bcc"):
-        cache.name_of("a")
+        inputs("a")
 
 
 def instruction(operation: int, registers: int, value: int) -> bytes:

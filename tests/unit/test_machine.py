@@ -15,6 +15,7 @@ from tests.unit.btf_blobs import of_structs
 from zombiebpf.bpf.btf import Btf
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import machine, syscalls
+from zombiebpf.kernel.boot_facts import BootFacts
 from zombiebpf.kernel.layout import OF_MACHINE
 from zombiebpf.kernel.machine import require_kernel
 from zombiebpf.observe.doctor import _kernel
@@ -93,6 +94,8 @@ def test_where_programs_are_preempted(
     found: tuple[bool, bool], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(machine, "preempts_kernel", lambda: preempts)
-    monkeypatch.setattr(machine, "has_symbol", lambda name: symbol and name == "tracepoint_srcu")
+    monkeypatch.setattr(
+        machine, "has_known_symbol", lambda _, name: symbol and name == "tracepoint_srcu"
+    )
     btf = None if structs is None else Btf(of_structs(structs, {}, ()), ["srcu_struct"])
-    assert machine.preemption(btf) == found
+    assert machine.preemption(btf, BootFacts()) == found

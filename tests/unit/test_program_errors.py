@@ -17,7 +17,7 @@ from zombiebpf.bpf import syscall
 from zombiebpf.bpf.compiled import Compiled, Map
 from zombiebpf.bpf.loaded import MapError, Probes
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import cache, program
+from zombiebpf.kernel import cache, compiler, program
 from zombiebpf.kernel.compiler import failure as compile_failure
 from zombiebpf.kernel.layout import Layout
 
@@ -97,9 +97,10 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     for name in ("create_map", "load_program", "open_raw_tracepoint", "update"):
         monkeypatch.setattr(syscall, name, getattr(made, name))
     monkeypatch.setattr(program, "compile_probes", lambda text, layout: COMPILED)
-    monkeypatch.setattr(cache, "name_of", lambda text: "name")
+    monkeypatch.setattr(compiler, "inputs", lambda text: [b"input"])
+    monkeypatch.setattr(cache, "name_of", lambda kind, parts: "name")
     monkeypatch.setattr(cache, "find", lambda name: None)
-    monkeypatch.setattr(cache, "keep", lambda name, compiled: None)
+    monkeypatch.setattr(cache, "keep", lambda name, data: None)
     return made
 
 
@@ -260,7 +261,7 @@ def test_the_order_of_what_is_loaded_and_attached(kernel: FakeKernel) -> None:
 def test_what_is_compiled_is_kept_and_found(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept: dict[str, Compiled] = {}
+    kept: dict[str, bytes] = {}
     compiled = []
 
     def compile_probes(text: str, layout: Layout) -> Compiled:
@@ -272,7 +273,7 @@ def test_what_is_compiled_is_kept_and_found(
     monkeypatch.setattr(cache, "keep", kept.__setitem__)
     for _ in range(2):
         load().close()
-    assert (compiled, kept) == ([""], {"name": COMPILED})
+    assert (compiled, kept) == ([""], {"name": COMPILED.to_bytes()})
 
 
 def test_the_stages_numbers_are_those_of_the_probes() -> None:

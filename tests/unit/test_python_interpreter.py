@@ -8,6 +8,7 @@ import platform
 import select
 import shutil
 import subprocess
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +17,9 @@ from typing import Optional, Union
 import pytest
 
 from tests.unit.installed_pythons import Installed, installed, readable
-from zombiebpf.python import programs
-from zombiebpf.python.image import BREAKPOINT_BYTES, INIT_BYTES, Image, read_image
+from zombiebpf.python import elf, programs
+from zombiebpf.python import image as image_module
+from zombiebpf.python.image import BREAKPOINT_BYTES, INIT_BYTES, Image, read_binary, read_image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
 from zombiebpf.python.offsets import offsets_of
 from zombiebpf.python.programs import image_of_program, known_pythons
@@ -217,6 +219,56 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert again is not None
     assert again.runtime == image.runtime
     assert read_image(str(file)) is again
+
+
+def next_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin as another process would, with what this one has kept."""
+    kept = image_module.keep()
+    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    monkeypatch.setattr(image_module, "_kept", {})
+    if kept is not None:
+        image_module.preload(kept)
+
+
+def test_what_a_run_has_found_the_next_one_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    found = image_of_program(readable()[0].program)
+    assert found is not None
+    script, copied = tmp_path / "script", tmp_path / "python3"
+    script.write_text("#!/bin/sh")
+    shutil.copy(found.path, copied)
+    before = [read_binary(str(each)) for each in (found.path, "/bin/sh", script, copied)]
+    assert before[0].image == found
+    assert before[1].dynamic["needed"]
+    next_run(monkeypatch)
+    monkeypatch.setattr(elf, "Elf", None)  # whoever reads a file fails
+    assert [read_binary(str(each)) for each in (found.path, "/bin/sh", script, copied)] == before
+    assert image_module.keep() is None  # nothing new
+    moved = copied.rename(tmp_path / "python3.moved")
+    monkeypatch.undo()
+    image = read_image(str(moved))
+    assert image is not None
+    assert image.path == str(moved)
+
+
+def test_a_file_that_changed_between_two_runs_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if its size and its time of modification are the same."""
+    found = image_of_program(readable()[0].program)
+    assert found is not None
+    file = tmp_path / "python3"
+    shutil.copy(found.path, file)
+    before = file.stat()
+    assert read_image(str(file)) is not None
+    next_run(monkeypatch)
+    with file.open("r+b") as opened:
+        opened.write(b"no ELF")
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert read_image(str(file)) is None
 
 
 def test_scripts_lead_to_their_interpreter(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Optional, Protocol
 
 from zombiebpf.errors import ZombiebpfError
 
@@ -73,7 +73,26 @@ class Field(NamedTuple):
     bit_size: int  # 0 unless it is a bit-field
 
 
-class Btf:
+class Types(Protocol):
+    """Type information of a kernel, by name. Methods raise BtfError if it is damaged."""
+
+    def field(self, owner: str, path: str) -> Optional[Field]:
+        """Return where the field `path` lies in the struct `owner`; None if there is no such field.
+
+        Dots descend into members; anonymous members are searched.
+        """
+
+    def size(self, owner: str) -> Optional[int]:
+        """Return the size in bytes of a struct or union; None if there is no such type."""
+
+    def function(self, name: str) -> Optional[int]:
+        """Return the BTF id of a function; None if it is inlined or not in this kernel."""
+
+    def tracepoint_arguments(self, name: str) -> Optional[int]:
+        """Return how many arguments a raw tracepoint passes (`btf_trace_NAME`); None if unknown."""
+
+
+class Btf(Types):
     """One BTF blob, with an index of some names."""
 
     def __init__(self, data: bytes, names: Iterable[str]) -> None:

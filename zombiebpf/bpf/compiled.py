@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import hashlib
 import json
 import struct
 from collections.abc import Mapping
@@ -13,7 +11,6 @@ from typing import NamedTuple
 
 from zombiebpf.bpf.syscall import MapShape
 
-_FORMAT = "zombiebpf probes 1"  # of the file that stores them
 _LOAD_WORDS, _PSEUDO_MAP_FD = 0x18, 1  # BPF_LD | BPF_IMM | BPF_DW, and its source register
 _INSTRUCTION = struct.Struct("<BBhi")
 
@@ -33,21 +30,15 @@ class Compiled(NamedTuple):
     programs: Mapping[str, bytes]
 
     def to_bytes(self) -> bytes:
-        """Return the text that from_bytes() reads, with a checksum."""
+        """Return the text that from_bytes() reads."""
         programs = {name: base64.b64encode(code).decode() for name, code in self.programs.items()}
-        document = {"maps": self.maps, "programs": programs}
-        text = json.dumps(document)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        return f"{_FORMAT} {digest}\n{text}".encode()
+        return json.dumps({"maps": self.maps, "programs": programs}).encode()
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Compiled:
-        """Read what to_bytes() returned. Raise ValueError if it is anything else or damaged."""
-        head, _, text = data.partition(b"\n")
-        if head.decode("ascii", "replace") != f"{_FORMAT} {hashlib.sha256(text).hexdigest()}":
-            raise ValueError("no compiled probes, or damaged ones")
+        """Read what to_bytes() returned. Raise ValueError if it is anything else."""
         try:
-            document = json.loads(text)
+            document = json.loads(data)
             maps = {
                 name: Map(MapShape(*shape), key, leaf)
                 for name, (shape, key, leaf) in document["maps"].items()
@@ -56,7 +47,7 @@ class Compiled(NamedTuple):
                 name: base64.b64decode(code, validate=True)
                 for name, code in document["programs"].items()
             }
-        except (KeyError, TypeError, AttributeError, binascii.Error) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise ValueError(f"damaged compiled probes: {error!r}") from None
         return cls(maps, programs)
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import NamedTuple, Optional
 
 from zombiebpf.bpf import perf_events, syscall
-from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.btf import Types
 from zombiebpf.bpf.loaded import Probes
 
 FENTRY, KPROBE = "fentry", "kprobe"
@@ -43,7 +43,7 @@ class Trial:
     can be hooked, so can every other for which a program is accepted.
     """
 
-    def __init__(self, btf: Optional[Btf]) -> None:
+    def __init__(self, btf: Optional[Types]) -> None:
         """Look the functions up in `btf`; None: the kernel has none."""
         self._btf = btf
         self._has_fentry = False

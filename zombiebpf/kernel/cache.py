@@ -1,30 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cache compiled probes: clang takes a second, but only at the first start on a machine.
+"""Cache what takes long to make: compiled probes, what the kernel and interpreters are.
 
-A file is named by a hash of everything that it was compiled from. It is loaded only if no
-other user can have written it: this user owns it and its directory, nobody else may write
-to them, and no link is followed. After any error the probes are compiled again.
+A file is named by a hash of everything that it was made from, and begins with a checksum. It
+is loaded only if no other user can have written it: this user owns it and its directory,
+nobody else may write to them, and no link is followed. After any error it is made again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import platform
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Callable, Optional
 
-from zombiebpf.bpf import headers
-from zombiebpf.bpf.compiled import Compiled
-from zombiebpf.bpf.locate_bcc import find_bcc
-from zombiebpf.kernel.compiler import CFLAGS
-
 CACHE = "ZOMBIEBPF_CACHE"  # environment: another directory; empty: no cache
 _ROOT_DIRECTORY = "/var/cache/zombiebpf"
-_MAX_FILES = 64  # one of some 100 KB for each kernel, bcc and choice of hooks
+PROBES, BOOT, IMAGES = KINDS = ("probes", "boot", "images")
+_MAX_FILES = 64  # of a kind; compiled probes have some 100 KB
+_DIGEST_BYTES = hashlib.sha256().digest_size
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # opening a FIFO must not block
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -40,41 +36,44 @@ def directory_path() -> Optional[str]:
     return os.path.join(base, "zombiebpf") if os.path.isabs(base) else None
 
 
-def name_of(text: str) -> str:
-    """Return the file's name for this source and compiler. Raise ZombiebpfError without bcc."""
-    package = find_bcc()
+def name_of(kind: str, parts: Iterable[bytes]) -> str:
+    """Return the name of a file that is made from `parts`; `kind` is one of KINDS."""
     whole = hashlib.sha256()
-    for part in (text, *CFLAGS, headers.kconfig(), platform.machine(), str(package)):
-        whole.update(part.encode() + b"\0")
-    for file in ("version.py", "libbcc.py", "__init__.py"):
-        with suppress(OSError):
-            whole.update((package / file).read_bytes())
-    return f"{whole.hexdigest()}.probes"
+    for part in parts:
+        whole.update(b"%d:" % len(part) + part)
+    return f"{whole.hexdigest()}.{kind}"
 
 
-def find(name: str) -> Optional[Compiled]:
-    """Load compiled probes. Return None if they are not cached or not to be trusted."""
+def find(name: str) -> Optional[bytes]:
+    """Return what was kept. None if it is not cached, damaged or not to be trusted."""
     try:
         with _directory() as directory:
             descriptor = os.open(name, _READ, dir_fd=directory)
             with open(descriptor, "rb") as file:
                 if not _is_ours(os.fstat(descriptor), stat.S_ISREG):
                     return None
-                return Compiled.from_bytes(file.read())
-    except (OSError, ValueError):
+                digest, data = file.read(_DIGEST_BYTES), file.read()
+    except OSError:
         return None
+    return data if digest == hashlib.sha256(data).digest() else None
 
 
-def keep(name: str, compiled: Compiled) -> None:
-    """Store compiled probes, completely or not at all."""
+def keep(name: str, data: bytes) -> None:
+    """Store a file, completely or not at all."""
     directory = directory_path()
     if directory is None:
         return
     with suppress(OSError):
         os.makedirs(directory, mode=0o700, exist_ok=True)
         with _directory() as opened:
-            _write(opened, name, compiled.to_bytes())
+            _write(opened, name, hashlib.sha256(data).digest() + data)
             _prune(opened)
+
+
+def forget(name: str) -> None:
+    """Remove a file, if it is there."""
+    with suppress(OSError), _directory() as opened:
+        os.unlink(name, dir_fd=opened)
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
@@ -91,12 +90,12 @@ def _write(directory: int, name: str, data: bytes) -> None:
 
 
 def _prune(directory: int) -> None:
-    """Remove the oldest files."""
+    """Remove the oldest files of each kind."""
     with os.scandir(directory) as entries:
-        found = [entry for entry in entries if entry.name.endswith(".probes")]
-    found.sort(key=lambda entry: entry.stat(follow_symlinks=False).st_mtime_ns)
-    for entry in found[:-_MAX_FILES]:
-        os.unlink(entry.name, dir_fd=directory)
+        every = sorted(entries, key=lambda each: each.stat(follow_symlinks=False).st_mtime_ns)
+    for kind in KINDS:
+        for entry in [each for each in every if each.name.endswith(f".{kind}")][:-_MAX_FILES]:
+            os.unlink(entry.name, dir_fd=directory)
 
 
 @contextmanager

@@ -11,20 +11,21 @@ import ctypes
 import errno
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from zombiebpf.bpf import headers, syscall
 from zombiebpf.bpf.compiled import Compiled, Map, map_references, with_maps
 from zombiebpf.bpf.loaded import MapError
-from zombiebpf.bpf.locate_bcc import import_bcc
+from zombiebpf.bpf.locate_bcc import find_bcc, import_bcc
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel.layout import Layout
 
@@ -105,6 +106,16 @@ def compile_probes(text: str, layout: Layout) -> Compiled:
     if kind == b"unusable":
         raise ZombiebpfError(*json.loads(answer))
     raise failure(answer or f"the compiler ended with {process.returncode}", output)
+
+
+def inputs(text: str) -> Iterator[bytes]:
+    """Yield all that the result depends on. Raise ZombiebpfError without bcc."""
+    package = find_bcc()
+    for part in (text, *CFLAGS, headers.kconfig(), platform.machine(), str(package)):
+        yield part.encode()
+    for name in ("version.py", "libbcc.py", "__init__.py"):
+        with suppress(OSError):
+            yield (package / name).read_bytes()
 
 
 @contextmanager

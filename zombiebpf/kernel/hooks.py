@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
-from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.btf import Types
 from zombiebpf.bpf.functions import FENTRY, KPROBE, Probe
 from zombiebpf.bpf.kallsyms import Range
 from zombiebpf.errors import UsageError, ZombiebpfError
@@ -48,7 +48,7 @@ class Preemption(NamedTuple):
 class Kernel(NamedTuple):
     """What this kernel offers."""
 
-    btf: Optional[Btf]
+    btf: Optional[Types]
     reap_sites: Sequence[Range]  # empty: the addresses are hidden
     tracefs: Optional[Path]
     # (attach kind, function) -> why it cannot be hooked so; None: it can

@@ -12,7 +12,7 @@ import platform
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from zombiebpf.bpf.btf import Btf
+from zombiebpf.bpf.btf import Types
 from zombiebpf.errors import ZombiebpfError
 
 # struct -> field -> C type, in the order of the C text; a dotted field descends into a member.
@@ -129,7 +129,7 @@ def btf_names() -> list[str]:
     return [*_structs(), *(f"btf_trace_{name}" for name in TRACEPOINTS)]
 
 
-def from_btf(btf: Btf) -> Layout:
+def from_btf(btf: Types) -> Layout:
     """Return the structs. Raise ZombiebpfError if this kernel lacks a field."""
     wanted = {struct: dict(fields) for struct, fields in _structs().items()}
     macros = {}
@@ -148,7 +148,7 @@ def from_headers(directory: str) -> Layout:
     return Layout(_HEADERS, {"STATE_FIELD": "__state"}, f"headers in {directory}")
 
 
-def _struct(btf: Btf, struct: str, fields: Mapping[str, str]) -> str:
+def _struct(btf: Types, struct: str, fields: Mapping[str, str]) -> str:
     members = []
     for path, c_type in fields.items():
         where = btf.field(struct, path)

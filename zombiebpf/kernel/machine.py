@@ -7,14 +7,21 @@ import os
 import platform
 import re
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Optional
 
-from zombiebpf.bpf.btf import VMLINUX, Btf, BtfError
+from zombiebpf.bpf.btf import VMLINUX, Btf, BtfError, Types
 from zombiebpf.bpf.functions import Trial
 from zombiebpf.bpf.headers import kernel_version
-from zombiebpf.bpf.kallsyms import find_functions, has_symbol
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
+from zombiebpf.kernel.boot_facts import (
+    BootFacts,
+    KnownTypes,
+    find_known_functions,
+    has_known_symbol,
+    known_refusal,
+)
 from zombiebpf.kernel.hooks import Kernel, Preemption
 from zombiebpf.kernel.layout import OF_MACHINE, btf_names
 from zombiebpf.kernel.variants import FUNCTIONS, REAP_FUNCTIONS
@@ -101,19 +108,24 @@ def _mount_point(kind: str) -> Optional[Path]:
 class BtfState(NamedTuple):
     """This kernel's BTF, or the reason that there is none."""
 
-    btf: Optional[Btf]
+    btf: Optional[Types]
     problem: Optional[str]
 
 
-def read_btf() -> BtfState:
-    """Read this kernel's BTF, with the names that the probes need."""
+def read_btf(facts: Optional[BootFacts] = None) -> BtfState:
+    """Read this kernel's BTF, with the names that the probes need, or what is known of it."""
+    facts = facts or BootFacts()
     try:
-        names = [*btf_names(), *FUNCTIONS, _SRCU_FLAVOR[0]]
-        return BtfState(Btf.of_kernel(names), None)
+        read = None if facts.were_kept else _read_btf()
+        return BtfState(KnownTypes(facts, lambda: read or _read_btf()), None)
     except OSError as error:
         return BtfState(None, f"{VMLINUX}: {error.strerror}")
     except BtfError as error:
         return BtfState(None, error.what)
+
+
+def _read_btf() -> Btf:
+    return Btf.of_kernel([*btf_names(), *FUNCTIONS, _SRCU_FLAVOR[0]])
 
 
 def header_directory() -> Optional[str]:
@@ -125,13 +137,19 @@ def header_directory() -> Optional[str]:
     return None
 
 
-def ask_kernel(btf: Optional[Btf]) -> Kernel:
-    """Find out which hooks this kernel offers."""
-    sites, trial = find_functions(REAP_FUNCTIONS), Trial(btf)
-    return Kernel(btf, sites, tracefs(), trial.refusal, preemption(btf))
+def ask_kernel(btf: Optional[Types], facts: Optional[BootFacts] = None) -> Kernel:
+    """Find out which hooks this kernel offers; `facts` are what is known of it."""
+    facts = facts or BootFacts()
+    return Kernel(
+        btf,
+        find_known_functions(facts, REAP_FUNCTIONS),
+        tracefs(),
+        partial(known_refusal, facts, Trial(btf)),
+        preemption(btf, facts),
+    )
 
 
-def preemption(btf: Optional[Btf]) -> Preemption:
+def preemption(btf: Optional[Types], facts: BootFacts) -> Preemption:
     """Return in which BPF programs tasks are preempted, on a kernel that preempts itself.
 
     In those of fentry always; in those of tracepoints since commit a46023d5616e ("tracing:
@@ -141,7 +159,7 @@ def preemption(btf: Optional[Btf]) -> Preemption:
     if not preempts_kernel():
         return Preemption()
     fast = btf is None or btf.field(*_SRCU_FLAVOR) is not None
-    return Preemption(True, fast and has_symbol("tracepoint_srcu"))
+    return Preemption(True, fast and has_known_symbol(facts, "tracepoint_srcu"))
 
 
 def preempts_kernel() -> bool:

@@ -13,7 +13,8 @@ from zombiebpf.bpf import functions as function_probes
 from zombiebpf.bpf.loaded import Probes
 from zombiebpf.bpf.ringbuffer import RingBuffer, VariableRingBuffer
 from zombiebpf.errors import ZombiebpfError
-from zombiebpf.kernel import attach_scan, hooks, layout, machine, program
+from zombiebpf.kernel import attach_scan, hooks, image_cache, layout, machine, program
+from zombiebpf.kernel.boot_facts import BootFacts
 from zombiebpf.kernel.interpreters import InterpreterDiscovery, InterpreterRegistry
 from zombiebpf.kernel.thread_activity import ThreadActivity, look_at
 from zombiebpf.kernel.variants import TASK_CONTEXT_PROGRAMS
@@ -56,6 +57,7 @@ class Observer:
         """
         self._probes = probes
         self.choices = choices
+        image_cache.load()
         self._ring = RingBuffer(probes["events"].map_fd, RING_PAGES, RECORD_BYTES)
         self._texts = VariableRingBuffer(probes["pyrecords"].map_fd, PY_RING_PAGES)
         self.interpreters = InterpreterRegistry(probes)
@@ -63,6 +65,7 @@ class Observer:
         self._discovery = InterpreterDiscovery(self.interpreters, image_of_program)
         self._closing = ExitStack()
         self._closing.callback(probes.close)
+        self._closing.callback(image_cache.keep)
         self._closing.callback(function_probes.close, functions)
         for each in (self.interpreters, self._texts, self._ring):
             self._closing.callback(each.close)
@@ -73,19 +76,22 @@ class Observer:
         forced: Optional[Mapping[str, str]] = None,
         waits: bool = False,
         selecting: bool = False,
+        facts: Optional[BootFacts] = None,
     ) -> Observer:
         """Compile, load and attach the probes.
 
         `forced` maps a fact to the hook it is to be taken from (see `zombiebpf doctor`).
         `waits` asks for a Wait event of each wait. `selecting` is needed for attach_to().
+        `facts` are what is known of this kernel already; None: nothing is.
         Raise PrivilegeError without the privilege to do so, UsageError for an unknown hook,
         and ZombiebpfError with the fix if this kernel or machine lacks something.
         """
         machine.require_privilege()
         machine.require_kernel()
         machine.require_no_lockdown()
-        state = machine.read_btf()
-        kernel = machine.ask_kernel(state.btf)
+        facts = facts or BootFacts()
+        state = machine.read_btf(facts)
+        kernel = machine.ask_kernel(state.btf, facts)
         choices = hooks.choose(kernel, forced or {})
         if state.btf is not None:
             structs = layout.from_btf(state.btf)

@@ -6,13 +6,14 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from zombiebpf.bpf import functions, syscall
 from zombiebpf.bpf.compiled import Compiled
 from zombiebpf.bpf.loaded import MapError, Probes
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
-from zombiebpf.kernel import cache
+from zombiebpf.kernel import cache, compiler
 from zombiebpf.kernel.compiler import CompileError, HeadersError, compile_probes
 from zombiebpf.kernel.layout import Layout
 from zombiebpf.kernel.variants import STACK_FUNCTIONS
@@ -91,18 +92,20 @@ def load(
 
 
 def _compiled(text: str, layout: Layout) -> Compiled:
-    name = cache.name_of(text)
-    found = cache.find(name)
-    if found is None:
-        try:
-            found = compile_probes(text, layout)
-        except HeadersError:
-            raise ZombiebpfError(
-                "this kernel has no BTF and its headers are not installed", NO_HEADERS
-            ) from None
-        except CompileError as error:
-            raise ZombiebpfError(f"the probes do not compile: {error.summary}", _UNKNOWN) from None
-        cache.keep(name, found)
+    name = cache.name_of(cache.PROBES, compiler.inputs(text))
+    kept = cache.find(name)
+    if kept is not None:
+        with suppress(ValueError):
+            return Compiled.from_bytes(kept)
+    try:
+        found = compile_probes(text, layout)
+    except HeadersError:
+        raise ZombiebpfError(
+            "this kernel has no BTF and its headers are not installed", NO_HEADERS
+        ) from None
+    except CompileError as error:
+        raise ZombiebpfError(f"the probes do not compile: {error.summary}", _UNKNOWN) from None
+    cache.keep(name, found.to_bytes())
     return found
 
 

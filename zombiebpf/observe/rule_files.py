@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from zombiebpf.attribution.rules import matching
 from zombiebpf.attribution.rules.matching import Rules
-from zombiebpf.attribution.rules.parse import Parsed, RulesError, parse
+from zombiebpf.attribution.rules.parse import FAST_LOADER, Parsed, RulesError, parse
 
 VARIABLE = "ZOMBIEBPF_RULES"  # paths separated by ":"; sudo drops it unless configured to keep it
 BUILT_IN = Path(matching.__file__).with_name("rules.yaml")
@@ -25,7 +25,7 @@ def load_rules(paths: Sequence[str] = (), environ: Mapping[str, str] = _NO_ENVIR
     """
     named = [each for each in environ.get(VARIABLE, "").split(":") if each]
     parsed = [_read(Path(each), each) for each in (*paths, *named)]
-    parsed.append(_read(BUILT_IN, str(BUILT_IN)))
+    parsed.append(parse(BUILT_IN.read_text(encoding="utf-8"), str(BUILT_IN), FAST_LOADER))
     return Rules(
         [rule for each in parsed for rule in each.rules],
         [pattern for each in parsed for pattern in each.objects],

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 from zombiebpf.attach.processes import read_stat
-from zombiebpf.errors import ZombiebpfError
+from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.kernel import machine
+from zombiebpf.kernel.boot_facts import BootFacts
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.kernel.syscalls import syscall_names
 from zombiebpf.lifecycle.lifecycle import Lifecycle
@@ -58,9 +59,24 @@ def start_observer(
 ) -> Observer:
     """Attach the probes as Observer.attach() does, and check what they report.
 
-    Raise what that raises, and ZombiebpfError if the probes report wrong data.
+    Raise what that raises, and ZombiebpfError if the probes report wrong data. What was kept
+    of this kernel since it booted is asked anew if the probes do not work with it.
     """
-    observer = Observer.attach(forced, waits, selecting)
+    facts = BootFacts.of_this_boot()
+    try:
+        observer = _checked(Observer.attach(forced, waits, selecting, facts))
+    except UsageError:
+        raise
+    except ZombiebpfError:
+        if not facts.were_kept:
+            raise
+        facts.forget()
+        observer = _checked(Observer.attach(forced, waits, selecting, facts))
+    facts.keep()
+    return observer
+
+
+def _checked(observer: Observer) -> Observer:
     try:
         check_observer(observer)
     except BaseException:

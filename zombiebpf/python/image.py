@@ -8,14 +8,16 @@ are stripped: extension modules need the symbols.
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 import re
 import stat
 from collections import OrderedDict
-from typing import NamedTuple, Optional
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Optional
 
-from zombiebpf.python import elf
 from zombiebpf.python.offsets import (
     DEBUG_OFFSETS_SIZE,
     MACHINES,
@@ -28,6 +30,9 @@ from zombiebpf.python.offsets import (
     version_text,
 )
 from zombiebpf.python.source import open_nonblocking
+
+if TYPE_CHECKING:
+    from zombiebpf.python.elf import Elf
 
 INIT_BYTES = 64  # of a function's code, after what may be a breakpoint
 BREAKPOINT_BYTES = 4  # arm64's; x86_64's is 1
@@ -75,33 +80,96 @@ class Image(NamedTuple):
         return f"{kind} {version_text(self.version)}"
 
 
-_Key = tuple[int, int, int, int]
-_cache: OrderedDict[_Key, Optional[Image]] = OrderedDict()
+class Binary(NamedTuple):
+    """What an executable file or a library has to do with Python."""
+
+    image: Optional[Image]  # the interpreter in it
+    dynamic: Mapping[str, Sequence[str]]  # Elf.dynamic(), if there is none in it
+
+
+_Key = tuple[int, int, int, int, int]
+_cache: OrderedDict[_Key, Binary] = OrderedDict()
+_kept: dict[str, Any] = {}  # what earlier runs have found, by text of the key
 
 
 def read_image(path: str, name: Optional[str] = None) -> Optional[Image]:
     """Return the interpreter in a file; None if there is none. Raise OSError.
 
+    `name` is the path in the result (default: `path`).
+    """
+    return read_binary(path, name).image
+
+
+def read_binary(path: str, name: Optional[str] = None) -> Binary:
+    """Return the interpreter in a file, or the libraries that it needs. Raise OSError.
+
     `name` is the path in the result (default: `path`). Results are cached by device, inode,
-    time of change and size.
+    times of change and size.
     """
     with open(path, "rb", opener=open_nonblocking) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            return None
-        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
+            return Binary(None, {})
+        key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         if key not in _cache:
-            try:
-                _cache[key] = _image(elf.Elf(file), name or path)
-            except elf.ERRORS:
-                _cache[key] = None  # not ELF, or damaged: the kernel cannot run it
+            kept = _kept.get(_text(key))
+            _cache[key] = _binary(file, name or path) if kept is None else _read(kept, name or path)
             while len(_cache) > _CACHED:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
         return _cache[key]
 
 
-def _image(file: elf.Elf, path: str) -> Optional[Image]:
+def _binary(file: IO[bytes], path: str) -> Binary:
+    from zombiebpf.python import elf  # imports pyelftools, which takes 30 ms
+
+    try:
+        binary = elf.Elf(file)
+        image = _image(binary, path)
+        return Binary(image, {} if image is not None else binary.dynamic())
+    except elf.ERRORS:
+        return Binary(None, {})  # not ELF, or damaged: the kernel cannot run it
+
+
+def inputs() -> Iterator[bytes]:
+    """Yield all that read_binary() depends on beside the file."""
+    yield platform.machine().encode()
+    for name in ("elf.py", "image.py", "offsets.py"):
+        yield Path(__file__).with_name(name).read_bytes()
+
+
+def keep() -> Optional[bytes]:
+    """Return what was found, for preload() in another run; None: nothing new."""
+    found = {_text(key): binary for key, binary in _cache.items()}
+    if found.keys() <= _kept.keys():
+        return None
+    written = {
+        key: [binary.image and binary.image[1:], binary.dynamic] for key, binary in found.items()
+    }
+    return json.dumps({**_kept, **written}, default=bytes.hex).encode()
+
+
+def preload(data: bytes) -> None:
+    """Take over what keep() returned."""
+    _kept.update(json.loads(data))
+
+
+def _text(key: _Key) -> str:
+    return " ".join(map(str, key))
+
+
+def _read(kept: Any, path: str) -> Binary:
+    values, dynamic = kept
+    if values is None:
+        return Binary(None, dynamic)
+    image = Image(path, *values)
+    version: Any = image.version and tuple(image.version)
+    offsets = image.offsets and Offsets(*image.offsets)
+    code = bytes.fromhex(str(image.init_bytes))
+    return Binary(image._replace(version=version, offsets=offsets, init_bytes=code), dynamic)
+
+
+def _image(file: Elf, path: str) -> Optional[Image]:
     runtime = file.symbol("_PyRuntime")
     if runtime is None:
         return _without_runtime(file, path)
@@ -131,7 +199,7 @@ def _image(file: elf.Elf, path: str) -> Optional[Image]:
     )
 
 
-def _without_runtime(file: elf.Elf, path: str) -> Optional[Image]:
+def _without_runtime(file: Elf, path: str) -> Optional[Image]:
     """Describe CPython before 3.7 or PyPy; None: neither."""
     version, _ = _version_of_name(path)
     if any(file.symbol(each) is not None for each in PYPY_SYMBOLS):
@@ -144,7 +212,7 @@ def _without_runtime(file: elf.Elf, path: str) -> Optional[Image]:
     return Image(path, version, 0, 0, 0, 0, None, None, b"", None, _text_delta(file), problem)
 
 
-def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[str]:
+def _problem(file: Elf, version: Optional[Version], level: int) -> Optional[str]:
     here, its = platform.machine(), _machine(file)
     if its not in MACHINES:
         return f"not for {' or '.join(MACHINES)} ({its})"
@@ -163,24 +231,24 @@ def _problem(file: elf.Elf, version: Optional[Version], level: int) -> Optional[
     return None
 
 
-def _offsets(file: elf.Elf, runtime: int, version: Version) -> Optional[Offsets]:
+def _offsets(file: Elf, runtime: int, version: Version) -> Optional[Offsets]:
     if version[1] < FIRST_WITH_DEBUG_OFFSETS:
         return offsets_of(version, _machine(file))
     return from_debug_offsets(file.bytes_at(runtime, DEBUG_OFFSETS_SIZE), version)
 
 
-def _machine(file: elf.Elf) -> str:
+def _machine(file: Elf) -> str:
     """Return the machine as platform.machine() does."""
     return file.machine[len("EM_") :].lower()
 
 
-def _text_delta(file: elf.Elf) -> Optional[int]:
+def _text_delta(file: Elf) -> Optional[int]:
     if not file.position_independent:
         return None
     return next((each.vaddr - each.offset for each in file.loads if each.executable), 0)
 
 
-def _version(file: elf.Elf, path: str) -> tuple[Optional[Version], int]:
+def _version(file: Elf, path: str) -> tuple[Optional[Version], int]:
     """Return the version and the release level (0xF: final)."""
     symbol = file.symbol("Py_Version")
     if symbol is not None:

@@ -11,12 +11,11 @@ import os
 import platform
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Optional
 
-from zombiebpf.python import elf
-from zombiebpf.python.image import Image, read_image
+from zombiebpf.python.image import Image, read_binary, read_image
 from zombiebpf.python.source import open_nonblocking
 
 _NAMES = re.compile(r"(python|pypy)(3(\.\d+)?[a-z]*)?")
@@ -97,16 +96,11 @@ def _chosen(pyenv: str) -> list[str]:
 def _images_of(path: str) -> Iterator[Image]:
     """Yield the interpreter in a file, else the one in a libpython that the file links to."""
     try:
-        image = read_image(path, os.path.realpath(path))
-        if image is not None:
-            yield image
-            return
-        with open(path, "rb", opener=open_nonblocking) as file:
-            if file.read(4) != b"\x7fELF":
-                return
-            file.seek(0)
-            dynamic = elf.Elf(file).dynamic()
-    except (OSError, *elf.ERRORS):
+        image, dynamic = read_binary(path, os.path.realpath(path))
+    except OSError:
+        return
+    if image is not None:
+        yield image
         return
     for name in dynamic.get("needed", []):
         if not name.startswith(("libpython", "libpypy")):
@@ -122,7 +116,7 @@ def _images_of(path: str) -> Iterator[Image]:
             yield image
 
 
-def _library(name: str, path: str, dynamic: dict[str, list[str]]) -> Optional[str]:
+def _library(name: str, path: str, dynamic: Mapping[str, Sequence[str]]) -> Optional[str]:
     """Return where ld.so finds a library (man 8 ld.so), without LD_LIBRARY_PATH."""
     origin = os.path.dirname(os.path.realpath(path))
     runpath = dynamic.get("runpath") or dynamic.get("rpath") or []
