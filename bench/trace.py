@@ -14,7 +14,7 @@ from typing import Any
 from bench import budgets
 from bench.budgets import Result, Verdict
 from zombiebpf.model.analysis import Meta
-from zombiebpf.model.life import Actor, Execution, Life, PidNamespace, ReapCall, ReapedBy
+from zombiebpf.model.life import Actor, Execution, Life, LifeRow, PidNamespace, ReapCall, ReapedBy
 from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.trace import TraceWriter
 
@@ -70,9 +70,9 @@ def main(path: str) -> None:
     with TraceWriter(path, meta) as writer:
         for number, batch in enumerate(_batches()):
             cpu, wall = time.process_time_ns(), time.monotonic_ns()
-            writer.add(batch)
+            writer.add([LifeRow.of(each) for each in batch])
             if writer.due:
-                writer.flush(alive)
+                writer.flush(() if number else map(LifeRow.of, alive))
             cpu_ns += time.process_time_ns() - cpu
             wall_ns += time.monotonic_ns() - wall
             if number % 50 == 0:

@@ -96,9 +96,11 @@ static __always_inline void note_fork(void *ctx, struct task_struct *forker,
 	record.fork.cgroup_id = READ(u64, &kn->id);
 	bpf_probe_read_kernel(&record.fork.comm, sizeof(record.fork.comm),
 			      &child->comm);
+	py = python_of(forker);
+	if (py)
+		record.fork.flags = ZB_FORK_STACKED;
 	send(&record);
 
-	py = python_of(forker);
 	if (!py) {
 		/* an entry that its owner's end came before */
 		pythons.delete(&tgid);

@@ -55,6 +55,7 @@ enum zb_stack_problem {
 
 /* flags, each type has its own */
 #define ZB_ZOMBIE_LATE (1 << 0) /* ZOMBIE: no signal told of it, a later look */
+#define ZB_FORK_STACKED (1 << 0) /* FORK: a STACK follows */
 #define ZB_REPARENT_INIT                                                       \
 	(1 << 0) /* REPARENT: adopter is its namespace's init */
 #define ZB_REPARENT_RESOLVED (1 << 1) /* REPARENT: the adopter was read */
@@ -80,7 +81,7 @@ struct zb_fork {
 	u32 pidns;
 	u32 ns_pid;
 	char comm[ZB_COMM_BYTES];
-	u32 unused;
+	u32 flags;
 };
 
 struct zb_exec {

@@ -34,7 +34,7 @@ def test_a_wait_names_its_child_only_if_the_call_does() -> None:
         out, _ = program.communicate()
         waits = []
         while batch := observer.read():
-            waits += [each for each in batch if isinstance(each, Wait)]
+            waits += [each for each in batch.events() if isinstance(each, Wait)]
     child = int(out)
     assert program.returncode == os.EX_OK
     own = [each.target for each in waits if each.pid == program.pid]

@@ -12,8 +12,8 @@ import pytest
 
 from zombiebpf.bpf.headers import write_stubs
 from zombiebpf.bpf.locate_bcc import import_bcc
-from zombiebpf.kernel import wire
 from zombiebpf.kernel.program import probes_directory
+from zombiebpf.model import wire
 from zombiebpf.model.events import (
     ReapFlags,
     ReparentFlags,

@@ -28,8 +28,8 @@ from zombiebpf.bpf.functions import ATTACH_KINDS, FENTRY
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import hooks, machine
 from zombiebpf.kernel.variants import FACTS, VARIANTS
-from zombiebpf.kernel.wire import LOST_STACKS, NOT_RUN
 from zombiebpf.model.life import Life
+from zombiebpf.model.wire import LOST_STACKS, NOT_RUN
 from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.observe.selfcheck import start_observer

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
+from tests.unit.encoded_records import encoded, records
+from zombiebpf.lifecycle.builder import LifeBuilder
 from zombiebpf.lifecycle.lifecycle import Lifecycle
 from zombiebpf.model.events import (
     TEXT_BYTES,
@@ -22,6 +24,7 @@ from zombiebpf.model.events import (
     ReapFlags,
     Reparent,
     ReparentFlags,
+    Snapshot,
     Text,
     TextKind,
     Wait,
@@ -64,6 +67,7 @@ def fork(ns: int, pid: int, by: int = APP, **over: Any) -> Fork:
         pidns=over.get("pidns", PIDNS),
         ns_pid=over.get("ns_pid", pid),
         comm=comm(by),
+        flags=over.get("flags", 0),
     )
 
 
@@ -194,8 +198,40 @@ def plain(ns: int, pid: int, by: int = APP, code: int = EXITED_0) -> list[Event]
 # lives
 
 
-def lifecycle(**options: Any) -> Lifecycle:
-    return Lifecycle(SYSCALLS, **options)
+class Machine:
+    """A lifecycle that is fed with events, and whose rows become lives."""
+
+    def __init__(self, syscalls: Mapping[int, str] = SYSCALLS, *given: Any, **options: Any) -> None:
+        self._snapshots: dict[bytes, Snapshot] = {}  # as /proc completes them
+        options.setdefault("completed", lambda event: self._snapshots[encoded(event)])
+        self.lifecycle = Lifecycle(syscalls, *given, **options)
+
+    def feed(self, events: Sequence[Event]) -> list[Life]:
+        self._snapshots.update(
+            (encoded(event), event) for event in events if isinstance(event, Snapshot)
+        )
+        return [row.life() for row in self.lifecycle.feed(records(events))]
+
+    def finish(self) -> list[Life]:
+        return [row.life() for row in self.lifecycle.finish()]
+
+    @property
+    def unfinished(self) -> list[Life]:
+        return [row.life() for row in self.lifecycle.unfinished]
+
+    def changed(self, before_ns: int) -> list[Life]:
+        return [row.life() for row in self.lifecycle.changed(before_ns)]
+
+    def zombies_since(self, ns: int) -> list[LifeBuilder]:
+        return self.lifecycle.zombies_since(ns)
+
+    @property
+    def alive(self) -> int:
+        return self.lifecycle.alive
+
+
+def lifecycle(**options: Any) -> Machine:
+    return Machine(**options)
 
 
 def as_fields(life: Life) -> Fields:
@@ -227,16 +263,18 @@ def life_of(events: Iterable[Event], pid: int, **options: Any) -> Life:
     return lives_of(events, **options)[pid]
 
 
-def assert_empty(machine: Lifecycle) -> None:
+def assert_empty(machine: Machine) -> None:
     """Assert that the machine keeps nothing of processes that have been reaped."""
     assert machine.alive == 0
     assert list(machine.unfinished) == []
     assert machine.zombies_since(1 << 63) == []
-    tables = {**vars(machine), **vars(vars(machine)["_children"])}
+    assert machine.changed(1 << 63) == []
+    own = vars(machine.lifecycle)
+    tables = {**own, **vars(own["_children"])}
     kept = {
         name: value
         for name, value in tables.items()
-        if isinstance(value, Iterable) and name not in ("_handlers", "_syscalls")
+        if isinstance(value, Iterable) and name not in ("_handlers", "_syscalls", "_joins")
     }
     assert kept, "its tables are not found"
     assert {name: value for name, value in kept.items() if value} == {}

@@ -14,6 +14,7 @@ from zombiebpf.model.events import (
     Exec,
     Exit,
     Fork,
+    ForkFlags,
     Reap,
     ReapFlags,
     Snapshot,
@@ -68,7 +69,22 @@ class JoinEvents:
     ) -> None:
         ns, tid = int(at * MS), tid or pid
         self.events.append(
-            Fork(ns, child, child, pid, 0, pid, tid, pid, tid, 17, 1, ns_pid or child, "python3")
+            Fork(
+                ns,
+                child,
+                child,
+                pid,
+                0,
+                pid,
+                tid,
+                pid,
+                tid,
+                17,
+                1,
+                ns_pid or child,
+                "python3",
+                ForkFlags.STACKED,
+            )
         )
         self._stack_of(ns, child, tid, StackKind.FORK, stack(*frames), selves)
 
@@ -151,7 +167,7 @@ class JoinEvents:
     def cut(self) -> None:
         """Make the latest stack incomplete."""
         number = len(self.stacks)
-        self.stacks[number] = self.stacks[number]._replace(problem="truncated")
+        self.stacks[number] = Stack(self.stacks[number].frames, "truncated")
 
     def lose(self) -> None:
         """Lose the stack of the latest event."""
@@ -189,11 +205,18 @@ class JoinEvents:
         joins = self.machine()
         found = []
         for first in range(0, len(self.events), batch):
-            found += joins.feed(self.events[first : first + batch])
+            found += feed(joins, self.events[first : first + batch])
         return found + joins.finish()
 
     def machine(self) -> Joins:
         return Joins(RULES, lambda number, problem: self.stacks.get(number), SYSCALLS)
+
+
+def feed(joins: Joins, events: Sequence[Event]) -> list[Join]:
+    """Give the joins a batch of events; return those that have ended."""
+    for event in events:
+        joins.take(event)
+    return joins.ended(events[-1].ns if events else 0)
 
 
 def in_ms(join: Join) -> tuple[object, ...]:

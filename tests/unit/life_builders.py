@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from zombiebpf.model.analysis import Analysis, Meta
@@ -15,6 +15,7 @@ from zombiebpf.model.life import (
     AdopterKind,
     Execution,
     Life,
+    LifeRow,
     PidNamespace,
     ReapCall,
     ReapedBy,
@@ -65,6 +66,10 @@ def zombie(pid: int, at: int = 0, ran: int = S, **fields: Any) -> Life:
         "reap_call": None,
     }
     return ended(pid, at, ran, **{**given, **fields})
+
+
+def rows(lives: Iterable[Life]) -> list[LifeRow]:
+    return list(map(LifeRow.of, lives))
 
 
 def found_dead(pid: int, age: int = 60 * S, **fields: Any) -> Life:

@@ -12,9 +12,11 @@ from typing import Any, Optional
 
 import pytest
 
+from tests.unit.encoded_records import records
+from tests.unit.event_builders import Machine
 from zombiebpf.cli.follow import LineWriter, status_text, text_line
 from zombiebpf.kernel.interpreters import InterpreterRegistry
-from zombiebpf.lifecycle.lifecycle import UNSEEN_ZOMBIE, Lifecycle
+from zombiebpf.lifecycle.lifecycle import UNSEEN_ZOMBIE
 from zombiebpf.model.events import (
     Event,
     Exit,
@@ -52,8 +54,8 @@ def reap(event: Snapshot, ns: int = 2000 * MS) -> Reap:
                 ReapFlags.BY_PARENT, "parent")  # fmt: skip
 
 
-def lifecycle() -> Lifecycle:
-    return Lifecycle({61: "wait4"}, lambda number: f"/group{number}")
+def lifecycle() -> Machine:
+    return Machine({61: "wait4"}, lambda number: f"/group{number}")
 
 
 def test_one_that_runs() -> None:
@@ -161,7 +163,7 @@ def test_an_adoption_needs_the_parent_that_the_scan_saw(
 
 
 def test_a_reaper_whose_stack_is_not_known() -> None:
-    cycle = Lifecycle({61: "wait4"}, outsider=lambda pid: "it is not observed")
+    cycle = Machine({61: "wait4"}, outsider=lambda pid: "it is not observed")
     event = existing(flags=SnapshotFlags.EXITING | SnapshotFlags.ZOMBIE)
     (life,) = cycle.feed([event, reap(event)])
     assert life.unseen["reap_call.stack"] == "it is not observed"
@@ -169,7 +171,7 @@ def test_a_reaper_whose_stack_is_not_known() -> None:
 
 def test_one_whose_fork_is_told_too() -> None:
     """Looked at between its birth and the event: it is no life of before, and one only."""
-    fork = Fork(1001 * MS, 10 * TICK_NS, 10, 5 * TICK_NS, 3, 5, 6, 5, 6, 17, 99, 1, "forker")
+    fork = Fork(1001 * MS, 10 * TICK_NS, 10, 5 * TICK_NS, 3, 5, 6, 5, 6, 17, 99, 1, "forker", 0)
     orders: list[list[Event]] = [[existing(), fork], [fork, existing()]]
     for events in orders:
         cycle = lifecycle()
@@ -235,7 +237,7 @@ def test_what_proc_adds(tmp_path: Path) -> None:
     process(tmp_path, 12, 12, b"")
     registry = FakeRegistry()
     completer = SnapshotCompleter(registry, tmp_path)
-    fork = Fork(1, 1, 7, 1, 0, 1, 1, 1, 1, 17, 1, 1, "x")
+    fork = Fork(1, 1, 7, 1, 0, 1, 1, 1, 1, 17, 1, 1, "x", 0)
     gone = existing(13, SnapshotFlags.EXITING)
     events: list[Event] = [
         fork,
@@ -244,19 +246,17 @@ def test_what_proc_adds(tmp_path: Path) -> None:
         existing(12, parent_pid=10),
         gone,
     ]
-    first, one, other, bare, dead = completer.complete(events)
-    assert first is fork
-    assert isinstance(one, Snapshot)
-    assert isinstance(other, Snapshot)
-    assert isinstance(bare, Snapshot)
-    assert isinstance(dead, Snapshot)
+    completer.prepare(records(events))
+    one, other, bare, dead = (
+        completer.completed(event) for event in events if isinstance(event, Snapshot)
+    )
     assert (one.parent_comm, one.argv) == ("parent", ("app", "", "x"))
     assert (other.parent_comm, other.argv) == ("parent", None)
     assert (bare.parent_comm, bare.argv) == (None, None)  # 10 began at another time
     assert dead.argv is None
     assert registry.calls == [(10, 70, True), "gone 11", "gone 12"]
-    others = [fork._replace(ns=time.monotonic_ns())]
-    assert completer.complete(others) is others
+    completer.prepare(records([fork._replace(ns=time.monotonic_ns())]))
+    assert registry.calls == [(10, 70, True), "gone 11", "gone 12"]
 
 
 def test_forks_before_their_forker_was_registered(tmp_path: Path) -> None:
@@ -264,17 +264,14 @@ def test_forks_before_their_forker_was_registered(tmp_path: Path) -> None:
     process(tmp_path, 10, 10, b"app\0")
     registry = FakeRegistry()
     completer = SnapshotCompleter(registry, tmp_path)
-    fork = Fork(1, 1, 20, 10 * TICK_NS, 0, 10, 10, 10, 10, 17, 1, 1, "app")
+    fork = Fork(1, 1, 20, 10 * TICK_NS, 0, 10, 10, 10, 10, 17, 1, 1, "app", 0)
     early = fork._replace(pid=19)
-    assert completer.complete([early, existing(10), fork]) == [
-        early,
-        existing(10, argv=("app",)),
-        fork,
-    ]
+    completer.prepare(records([early, existing(10), fork]))
+    assert completer.completed(existing(10)) == existing(10, argv=("app",))
     assert registry.calls == [(10, 10, True), "10 forked 20"]
     late = fork._replace(pid=22, ns=time.monotonic_ns())
-    completer.complete([fork._replace(pid=21, ns=2), late])
-    completer.complete([late])
+    completer.prepare(records([fork._replace(pid=21, ns=2), late]))
+    completer.prepare(records([late]))
     assert registry.calls[2:] == ["10 forked 21"]
 
 

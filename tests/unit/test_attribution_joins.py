@@ -8,7 +8,7 @@ from typing import Callable, Optional
 
 import pytest
 
-from tests.unit.join_events import APP, MS, RULES, SYSCALLS, JoinEvents, in_ms
+from tests.unit.join_events import APP, MS, RULES, SYSCALLS, JoinEvents, feed, in_ms
 from tests.unit.stack_builders import (
     POLL,
     REAPING_JOIN,
@@ -88,7 +88,7 @@ def test_join_that_runs_out_of_time_ends_with_its_poll(it: JoinEvents) -> None:
     it.start(2, 8, popen=0xC)
     it.join_polls(10, 60.1, timeout=50, popen=0xA)
     joins = it.machine()
-    (join,) = joins.feed(it.events)  # at once
+    (join,) = feed(joins, it.events)  # at once
     assert in_ms(join) == ("Process.join(timeout)", 7, 10, 60.1, "timeout")
     assert (join.timeout_s, join.blocked_ns) == (0.05, 50.1 * MS)
 
@@ -104,7 +104,7 @@ def test_join_in_time_is_one_join_of_a_poll_and_a_wait(it: JoinEvents) -> None:
     assert in_ms(join) == ("Process.join(timeout)", 7, 10, 31, "reaped")
     assert (join.timeout_s, join.blocked_ns) == (0.05, 20.7 * MS)
     machine = it.machine()
-    machine.feed(it.events)
+    feed(machine, it.events)
     assert machine.had_timeout(7, 7)
     assert not machine.had_timeout(8, 8)
 
@@ -114,7 +114,7 @@ def test_join_without_a_timeout_had_none(it: JoinEvents) -> None:
     it.join_waits(10, 7)
     it.join_reaps(11, 7, wait=10)
     machine = it.machine()
-    machine.feed(it.events)
+    feed(machine, it.events)
     assert not machine.had_timeout(7, 7)
 
 
@@ -196,7 +196,7 @@ def test_another_thread_steals_the_status(it: JoinEvents) -> None:
     it.exit(29, 7)
     it.reap(30, 7, ("thief:3",), options=1, tid=105)
     it.join_blocked(10.1, 30.2, popen=0xA)
-    joins = it.machine().feed(it.events)
+    joins = feed(it.machine(), it.events)
     assert list(map(in_ms, joins)) == [("Process.join", 7, 10, 30.2, "stolen")]
     assert joins[0].by == Actor(APP, 105, "python3")
 
@@ -335,11 +335,11 @@ def test_a_call_that_was_left_is_given_up_a_second_later(
     it.join_waits(10, 7, popen=0xA)
     it.join_blocked(10.1, 20, popen=0xA)
     machine = it.machine()
-    assert machine.feed(it.events) == []
-    assert machine.feed([]) == []
+    assert feed(machine, it.events) == []
+    assert feed(machine, []) == []
     other = JoinEvents()
     other.exit(later, 99)
-    assert [in_ms(each)[3] for each in machine.feed(other.events)] == ends
+    assert [in_ms(each)[3] for each in feed(machine, other.events)] == ends
 
 
 def test_the_exit_function_joins_each_child(it: JoinEvents) -> None:
@@ -549,7 +549,7 @@ def test_a_number_or_an_object_that_is_used_again_is_its_users_of_that_time() ->
     """Two children in turn have PID 7 and the object 0xA."""
     children, parent = Children(), (APP, APP)
     for ns in (10, 30):
-        children.fork(Fork(ns, ns, 7, APP, 0, APP, APP, APP, APP, 17, 1, 7, "python3"))
+        children.fork(Fork(ns, ns, 7, APP, 0, APP, APP, APP, APP, 17, 1, 7, "python3", 1))
         children.fork_stack((7, ns), None, [0xA])
     for ns, expected in ((9, []), (10, [10]), (29, [10]), (30, [10, 30])):
         by_pid = children.of_pid(parent, 7, ns)
@@ -570,7 +570,7 @@ def test_a_million_lives_leave_nothing_behind(it: JoinEvents) -> None:
         one.start(index * 3, 1000 + index, popen=0xA00 + 16 * index)
         one.join_waits(index * 3 + 1, 1000 + index, popen=0xA00 + 16 * index)
         one.join_reaps(index * 3 + 2, 1000 + index, wait=index * 3 + 1)
-        machine.feed(one.events)
+        feed(machine, one.events)
         it.stacks.clear()
     assert len(machine._children) <= 8192
     assert len(machine._children._by_object) <= 8192
@@ -766,7 +766,9 @@ def test_a_join_of_a_child_that_is_gone_ends_at_once(it: JoinEvents) -> None:
     it.start(1, 7, popen=0xA)
     it.reap(5, 7, ("thief:3",), options=1, tid=105)
     it.join_waits(10, 7, popen=0xA)
-    assert list(map(in_ms, it.machine().feed(it.events))) == [("Process.join", 7, 10, 10, "stolen")]
+    assert list(map(in_ms, feed(it.machine(), it.events))) == [
+        ("Process.join", 7, 10, 10, "stolen")
+    ]
 
 
 def test_a_wait_for_another_processs_child_that_is_gone(it: JoinEvents) -> None:
@@ -810,7 +812,7 @@ def test_whatever_the_thread_does_next_ends_a_join(
 ) -> None:
     left_by_an_exception(it)
     goes_on(it)
-    assert list(map(in_ms, it.machine().feed(it.events))) == [
+    assert list(map(in_ms, feed(it.machine(), it.events))) == [
         ("Process.join", 7, 10, 20, "interrupted")
     ]
 
@@ -821,7 +823,7 @@ def test_an_exception_leaves_a_join_and_the_one_in_its_handler(it: JoinEvents) -
     it.wait(20.1, 8, handler)
     it.block(20.2, 25, "wait4", handler)
     it.block(30, 40, "clock_nanosleep", ("main:15",))
-    assert [each.child_pid for each in it.machine().feed(it.events)] == [7, 8]
+    assert [each.child_pid for each in feed(it.machine(), it.events)] == [7, 8]
 
 
 def test_joins_are_in_the_order_of_their_ends_and_the_open_ones_last(it: JoinEvents) -> None:
@@ -982,7 +984,7 @@ def test_stacks_are_asked_for_by_their_numbers_and_problems() -> None:
         Block(7, 7, 7, 8, 12, -1, 8, 61, 0, (0,) * 3),
         Block(8, 7, 7, 9, 0, -1, 8, 61, 0, (0,) * 3),  # it has none
     ]
-    assert Joins(RULES, whole, SYSCALLS).feed(events) == []
+    assert feed(Joins(RULES, whole, SYSCALLS), events) == []
     assert asked == [(0, 3), (11, 1), (12, 0)]
 
 
@@ -995,7 +997,7 @@ def reaped(child: int) -> Reap:
 
 
 def forked(child: int) -> Fork:
-    return Fork(10, child, child, APP, 0, APP, APP, APP, APP, 17, 1, child, "python3")
+    return Fork(10, child, child, APP, 0, APP, APP, APP, APP, 17, 1, child, "python3", 1)
 
 
 def test_the_oldest_fork_without_a_stack_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1025,7 +1027,7 @@ def test_the_join_of_the_oldest_thread_is_given_up(
     for tid in (101, 102, 103):
         it.start(tid / 100, tid + 900, popen=tid)
         it.join_waits(tid - 90, tid + 900, popen=tid, tid=tid)
-    assert list(map(in_ms, it.machine().feed(it.events))) == [
+    assert list(map(in_ms, feed(it.machine(), it.events))) == [
         ("Process.join", 1001, 11, None, None)
     ]
 
@@ -1038,5 +1040,5 @@ def test_the_oldest_join_with_a_timeout_is_forgotten(
         it.start(child, child, popen=child)
         it.join_reaps(child + 0.5, child, wait=0, popen=child, options=1)  # join(0)
     machine = it.machine()
-    machine.feed(it.events)
+    feed(machine, it.events)
     assert [machine.had_timeout(child, child) for child in (7, 8, 9)] == [False, True, True]

@@ -7,6 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
+from tests.unit.encoded_records import KINDS as NUMBERS
+from tests.unit.encoded_records import records
 from zombiebpf.lifecycle.lifecycle import Lifecycle
 from zombiebpf.model import events
 from zombiebpf.model.events import (
@@ -18,6 +20,7 @@ from zombiebpf.model.events import (
     TextKind,
     ZombieHook,
 )
+from zombiebpf.model.wire import RECORD_BYTES, TYPE_AT, Records
 
 KINDS: tuple[Any, ...] = get_args(Event)
 
@@ -46,8 +49,9 @@ def test_each_is_immutable_and_hashable(kind: Any) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_state_machine_takes_each(kind: Any) -> None:
-    event = kind(*range(len(kind._fields)))
-    assert isinstance(Lifecycle({}).feed([event]), list)
+    (event,) = Records(bytes(TYPE_AT) + bytes([NUMBERS[kind]]) + bytes(RECORD_BYTES - 21)).events()
+    assert type(event) is kind
+    assert isinstance(Lifecycle({}).feed(records([event])), list)
 
 
 def test_what_the_kernels_numbers_mean() -> None:

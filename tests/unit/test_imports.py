@@ -60,8 +60,8 @@ def broken(module: str, source: str) -> list[str]:
     [
         ("model.life", "from zombiebpf.lifecycle.builder import LifeBuilder", "upstream"),
         ("model.life", "from zombiebpf.cli import main", "upstream"),
-        ("model.life", "import zombiebpf.kernel.wire", "upstream"),
-        ("model.life", "def f():\n    import zombiebpf.kernel.wire", "upstream"),
+        ("model.life", "import zombiebpf.kernel.hooks", "upstream"),
+        ("model.life", "def f():\n    import zombiebpf.kernel.hooks", "upstream"),
         (
             "model.life",
             "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import zombiebpf.cli",

@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional, cast
 
 import pytest
 
+from tests.unit.encoded_records import records
 from tests.unit.event_builders import argv, filename, fork
 from tests.unit.interpreter_images import image
 from zombiebpf.kernel.interpreters import InterpreterDiscovery, InterpreterRegistry
-from zombiebpf.model.events import TextKind
+from zombiebpf.model.events import Event, TextKind
 from zombiebpf.python.image import Image
 
 
@@ -44,7 +46,10 @@ class Newcomer:
         self.asked: list[str] = []
         self.registered = Registered()
         registry = cast(InterpreterRegistry, self.registered)
-        self.look = InterpreterDiscovery(registry, self._image_of).look
+        self._discovery = InterpreterDiscovery(registry, self._image_of)
+
+    def look(self, events: Iterable[Event]) -> None:
+        self._discovery.look(records(events))
 
     def _image_of(self, path: str) -> Optional[Image]:
         self.asked.append(path)

@@ -9,11 +9,13 @@ from typing import Any, Optional, get_type_hints
 
 import pytest
 
+from tests.unit.life_builders import crowd
 from zombiebpf.lifecycle.builder import LifeBuilder
 from zombiebpf.model.life import (
     Actor,
     AdopterKind,
     Life,
+    LifeRow,
     ReapCall,
     ReapedBy,
     Reparenting,
@@ -208,12 +210,20 @@ def test_reap_kind(fields: dict[str, Any], kind: Optional[str]) -> None:
     assert life(**fields).reap_kind == kind
 
 
-def test_a_builder_has_the_fields_types_and_defaults_of_a_record() -> None:
+def test_a_builder_has_the_fields_of_a_row_and_the_defaults_of_a_record() -> None:
     hints, defaults = get_type_hints(LifeBuilder), vars(LifeBuilder)
-    assert {name: hints.get(name) for name in Life._fields} == get_type_hints(Life)
-    assert {name: defaults[name] for name in Life._fields if name in defaults} == (
-        Life._field_defaults
-    )
+    assert {name: hints.get(name) for name in LifeRow._fields} == get_type_hints(LifeRow)
+    same = [name for name in Life._fields if name in LifeRow._fields]
+    assert {name: defaults[name] for name in same if name in defaults} == {
+        name: default
+        for name, default in Life._field_defaults.items()
+        if name in LifeRow._fields and name != "pidns"
+    } | {"pidns": None}
+
+
+@pytest.mark.parametrize("whole", [life(), *crowd().lives])
+def test_a_row_becomes_the_record_that_it_was(whole: Life) -> None:
+    assert LifeRow.of(whole).life() == whole
 
 
 def test_a_record_is_immutable() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.event_builders import (
     APP,
+    Machine,
     S,
     assert_empty,
     autoreap,
@@ -26,7 +27,7 @@ from tests.unit.event_builders import (
     zombie,
 )
 from zombiebpf.lifecycle.builder import NO_STACK, UNSEEN_LOST
-from zombiebpf.lifecycle.lifecycle import LATE_EVENT_NS, Lifecycle
+from zombiebpf.lifecycle.lifecycle import LATE_EVENT_NS
 from zombiebpf.model.events import (
     Block,
     Event,
@@ -77,7 +78,7 @@ def reap_call_of(life: Life) -> ReapCall:
     return life.reap_call
 
 
-def machine() -> Lifecycle:
+def machine() -> Machine:
     return lifecycle(stack=stack)
 
 

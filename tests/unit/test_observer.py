@@ -11,10 +11,11 @@ import pytest
 
 from zombiebpf.bpf import loaded
 from zombiebpf.kernel import observer as module
-from zombiebpf.kernel import wire
 from zombiebpf.kernel.observer import MAX_BATCH, Observer
 from zombiebpf.kernel.thread_activity import ThreadActivity
+from zombiebpf.model import wire
 from zombiebpf.model.stack import Stack
+from zombiebpf.model.wire import Records
 
 STACK_ID = 77
 
@@ -57,8 +58,8 @@ class FakeDiscovery:
     def __init__(self) -> None:
         self.looked: list[Any] = []
 
-    def look(self, events: list[Any]) -> None:
-        self.looked += events
+    def look(self, events: Records) -> None:
+        self.looked += events.events()
 
 
 class FakeTable:
@@ -107,14 +108,14 @@ def test_stacks_are_read_behind_the_events_that_speak_of_them(rig: Rig) -> None:
     rig.ring.batches.append(batch(20, 21))
     rig.texts.records.append(empty_stack(STACK_ID))
     events = rig.observer.read()
-    assert [event.pid for event in events] == [20, 21]
+    assert [event.pid for event in events.events()] == [20, 21]
     assert rig.order == ["events", "texts"]
     assert rig.observer.stacks.get(STACK_ID) == Stack(())
-    assert rig.discovery.looked == events
+    assert rig.discovery.looked == list(events.events())
 
 
 def test_nothing_has_happened(rig: Rig) -> None:
-    assert rig.observer.read() == []
+    assert not rig.observer.read()
     assert rig.discovery.looked == []
 
 

@@ -10,6 +10,7 @@ from typing import Any, Optional, cast
 
 import pytest
 
+from tests.unit.encoded_records import records
 from tests.unit.event_builders import (
     APP,
     S,
@@ -25,9 +26,9 @@ from tests.unit.event_builders import (
 from zombiebpf.attribution.joins.joins import Joins
 from zombiebpf.kernel.observer import RING_PAGES, Observer
 from zombiebpf.kernel.thread_activity import ThreadActivity
-from zombiebpf.kernel.wire import RECORD_BYTES
 from zombiebpf.model.events import (
     Event,
+    ForkFlags,
     ReapFlags,
     Snapshot,
     StackKind,
@@ -36,8 +37,9 @@ from zombiebpf.model.events import (
     Wait,
 )
 from zombiebpf.model.join import Child, Join
-from zombiebpf.model.life import LATE_NS, Activity, Actor, Life, State
+from zombiebpf.model.life import LATE_NS, Activity, Actor, Life, LifeRow, State
 from zombiebpf.model.stack import Frame, Stack
+from zombiebpf.model.wire import RECORD_BYTES, Records
 from zombiebpf.observe.pipeline import IDLE_POLL_S, POLL_S, QUIET_READS, Pipeline
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.observe.sinks import MemorySink
@@ -78,6 +80,7 @@ class FakeInterpreters:
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}  # by PID
         self.any_unsupported = False
+        self.any_unread = True
         self.asked: list[tuple[int, int]] = []
         self.inherited: list[tuple[int, int]] = []
 
@@ -96,14 +99,14 @@ class FakeObserver:
     """Gives its batches one after the other; `doing` is what each thread does."""
 
     def __init__(self, *batches: Sequence[Event]) -> None:
-        self.batches = [list(batch) for batch in batches]
+        self.batches = [records(batch) for batch in batches]
         self.stacks = FakeStacks()
         self.interpreters = FakeInterpreters()
         self.doing: Optional[ThreadActivity] = None
         self.looked_at: list[tuple[int, int]] = []
 
-    def read(self) -> list[Event]:
-        return self.batches.pop(0) if self.batches else []
+    def read(self) -> Records:
+        return self.batches.pop(0) if self.batches else Records()
 
     def activity_of(self, pid: int, tid: int) -> Optional[ThreadActivity]:
         self.looked_at.append((pid, tid))
@@ -117,7 +120,7 @@ class Noted(MemorySink):
         super().__init__()
         self.calls = 0
 
-    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         super().add(lives, joins)
         self.calls += 1
 
@@ -127,6 +130,11 @@ def made(observer: FakeObserver, **options: Any) -> tuple[Pipeline, Noted]:
     return Pipeline(cast(Observer, observer), sink, RULES, **options), sink
 
 
+def unfinished(pipeline: Pipeline) -> Life:
+    (row,) = pipeline.unfinished
+    return row.life()
+
+
 def stack_of(ns: int, pid: int, kind: StackKind, number: int, problem: int = 0) -> StackOf:
     return StackOf(ns, start(pid), pid, number, APP, kind, problem, 0, (0,) * 6)
 
@@ -134,7 +142,7 @@ def stack_of(ns: int, pid: int, kind: StackKind, number: int, problem: int = 0) 
 def joined(ns: int, pid: int) -> list[Event]:
     """APP, a Python process, forks a Process, joins it without a timeout, and reaps it."""
     return [
-        fork(ns, pid),
+        fork(ns, pid, flags=ForkFlags.STACKED),
         stack_of(ns, pid, StackKind.FORK, SPAWN_ID),
         Wait(ns + 200, start(APP), APP, APP, 61, 0, pid, 0),
         stack_of(ns + 200, APP, StackKind.WAIT, JOIN_ID),
@@ -334,7 +342,7 @@ def test_a_zombie_that_lasts_is_asked_for_once() -> None:
     before = time.monotonic_ns()
     pipeline.drain()
     after = time.monotonic_ns()
-    (life,) = pipeline.unfinished
+    life = unfinished(pipeline)
     seen = life.meanwhile
     assert seen is not None
     assert before <= seen.ns <= after
@@ -352,7 +360,7 @@ def test_a_parent_that_is_not_blocked_in_python() -> None:
     observer.doing = ThreadActivity("app", None, None, 0)
     pipeline, _ = made(observer)
     pipeline.drain()
-    (life,) = pipeline.unfinished
+    life = unfinished(pipeline)
     assert life.meanwhile is not None
     assert life.meanwhile[1:] == (Actor(APP, APP + 1, "app"), None, None, None, None)
 
@@ -361,7 +369,7 @@ def test_a_parent_that_is_gone() -> None:
     observer = FakeObserver(until_zombie(0))
     pipeline, _ = made(observer)
     pipeline.drain()
-    (life,) = pipeline.unfinished
+    life = unfinished(pipeline)
     assert life.meanwhile is None
     assert observer.looked_at == [(APP, APP + 1)]
 
@@ -429,21 +437,17 @@ def test_the_ring_buffer_holds_what_comes_in_the_longest_pause() -> None:
 
 def test_events_are_completed_before_anything_sees_them() -> None:
     existing = Snapshot(50, start(C), C, start(P), 0, P, P, 17, 1, C, 0, 0, C, "app")
-    given: list[Sequence[Event]] = []
+    given: list[Records] = []
 
-    def prepare(events: Sequence[Event]) -> Sequence[Event]:
-        given.append(events)
-        return [
-            event._replace(parent_comm="shell", argv=("app", "-x"))
-            if isinstance(event, Snapshot)
-            else event
-            for event in events
-        ]
+    def completed(event: Snapshot) -> Snapshot:
+        assert len(given) == 1, "the batch was not prepared"
+        return event._replace(parent_comm="shell", argv=("app", "-x"))
 
-    pipeline, _ = made(FakeObserver([existing, *program(60, P, b"/bin/x")]), prepare=prepare)
+    observer = FakeObserver([existing, *program(60, P, b"/bin/x")])
+    pipeline, _ = made(observer, prepare=given.append, completed=completed)
     pipeline.drain()
-    (life,) = pipeline.unfinished
+    life = unfinished(pipeline)
     assert life.argv == ("app", "-x")
     assert life.parent == Actor(P, P, "shell")
     assert len(given) == 1
-    assert given[0][0] is existing
+    assert next(given[0].events()) == existing

@@ -14,7 +14,7 @@ from typing import Callable, Optional
 
 import pytest
 
-from tests.unit.life_builders import S, crowd, life
+from tests.unit.life_builders import S, crowd, life, rows
 from tests.unit.random_analyses import Maker
 from zombiebpf.cli.report import report
 from zombiebpf.errors import UsageError
@@ -37,7 +37,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     analysis = Analysis(meta, lives, [odd.join() for _ in range(8)])
     path = tmp_path_factory.mktemp("trace") / "t.db"
     with TraceWriter(str(path), meta) as trace:
-        trace.add(analysis.lives, analysis.joins)
+        trace.add(rows(analysis.lives), analysis.joins)
         trace.close(meta)
     db = sqlite3.connect(path)
     assert all(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES)
@@ -252,6 +252,6 @@ def test_a_clock_that_no_observation_has(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     meta = replace(crowd().meta, ended_ns=0)
     with TraceWriter(str(path), meta) as trace:
-        trace.add([life(1, zombie_ns=5 * S, exit_ns=4 * S)])
+        trace.add(rows([life(1, zombie_ns=5 * S, exit_ns=4 * S)]))
         trace.close(meta)
     assert outcome(path) == "read"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.life_builders import analysis, ended
+from tests.unit.life_builders import analysis, ended, rows
 from zombiebpf.errors import UsageError
 from zombiebpf.trace import Rotation, TraceWriter, read_trace
 
@@ -26,13 +26,13 @@ def refusal(path: Path, **options: Any) -> str:
 
 def make(path: Path, **options: Any) -> None:
     with TraceWriter(str(path), META, **options) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.close(META)
 
 
 def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
     with TraceWriter(str(tmp_path / "t.db"), META) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         modes = {each.name: stat.S_IMODE(each.stat().st_mode) for each in tmp_path.iterdir()}
         trace.close(META)
@@ -43,7 +43,7 @@ def test_only_its_owner_can_read_it(tmp_path: Path) -> None:
 def test_under_sudo_it_is_the_callers(tmp_path: Path) -> None:
     sudo = {"SUDO_UID": "4321", "SUDO_GID": "4322"}
     with TraceWriter(str(tmp_path / "t.db"), META, environ=sudo) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         owners = {(each.stat().st_uid, each.stat().st_gid) for each in tmp_path.iterdir()}
         assert len(list(tmp_path.iterdir())) == 3
@@ -121,7 +121,7 @@ def test_another_observer_writes_it(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     with TraceWriter(str(path), META) as trace:
         assert refusal(path, force=True).startswith("/t.db: is being written")
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.close(META)
     assert len(read_trace(str(path)).lives) == 1
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from tests.unit.life_builders import MS, analysis, ended, life, zombie
+from tests.unit.life_builders import MS, analysis, ended, life, rows, zombie
 from zombiebpf.trace import Rotation, TraceWriter, open_traces, read_trace
 
 META = analysis([]).meta
@@ -25,10 +25,11 @@ def test_parts_by_size(tmp_path: Path) -> None:
     everlasting = life(5, fork_ns=1)
     rotate = Rotation(size_bytes=150_000, age_ns=None)
     with TraceWriter(str(path), META, rotate=rotate) as trace:
+        trace.flush(rows([everlasting]))
         for batch in range(40):
-            trace.add([ended(batch * 100 + each, batch * MS) for each in range(100, 200)], ())
-            trace.flush([everlasting])
-        trace.add([everlasting, zombie(6)])
+            trace.add(rows([ended(batch * 100 + each, batch * MS) for each in range(100, 200)]), ())
+            trace.flush()
+        trace.add(rows([everlasting, zombie(6)]))
         trace.close(META)
     parts = names(tmp_path)
     assert parts[0] == "night.0001.db"
@@ -55,7 +56,7 @@ def test_parts_by_age(tmp_path: Path) -> None:
     path = tmp_path / "night"
     with TraceWriter(str(path), META, rotate=Rotation(None, age_ns=1)) as trace:
         for number in range(1, 4):
-            trace.add([ended(number, number)])
+            trace.add(rows([ended(number, number)]))
             trace.flush()
         trace.close(META)
     assert names(tmp_path) == ["night", "night.0001", "night.0002", "night.0003"]
@@ -68,7 +69,7 @@ def test_earlier_parts_are_not_overwritten(tmp_path: Path) -> None:
     with TraceWriter(str(path), META, rotate=rotate) as trace:
         trace.flush()
         (tmp_path / "night.0002.db").write_text("somebody's")  # made in the meantime
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         trace.close(META)
     assert (tmp_path / "night.0002.db").read_text() == "somebody's"

@@ -26,6 +26,7 @@ from tests.unit.life_builders import (
     ended,
     life,
     rendered,
+    rows,
     zombie,
 )
 from zombiebpf.cli.report import report
@@ -69,7 +70,7 @@ def trace(tmp_path: Path) -> Path:
 
 def saved(path: Path, observed: Analysis) -> Path:
     with TraceWriter(str(path), observed.meta) as writer:
-        writer.add(observed.lives, observed.joins)
+        writer.add(rows(observed.lives), observed.joins)
         writer.close(observed.meta)
     return path
 
@@ -179,9 +180,9 @@ def test_the_parts_of_one_observation(tmp_path: Path, capfd: pytest.CaptureFixtu
     meta = analysis([]).meta
     with TraceWriter(str(path), meta, rotate=Rotation(None, age_ns=1)) as writer:
         for number in (1, 2):
-            writer.add([ended(number, number)])
+            writer.add(rows([ended(number, number)]))
             writer.flush()
-        writer.add([ended(3, 3)])
+        writer.add(rows([ended(3, 3)]))
         writer.close(meta)
     pattern = str(tmp_path / "night*.db")
     assert pids(pattern) == [1, 2, 3]
@@ -266,7 +267,7 @@ def test_a_cut_trace_in_a_directory_that_cannot_be_written(tmp_path: Path) -> No
     """Its WAL file wants shared memory beside it: a copy is read."""
     path = tmp_path / "t.db"
     writer = TraceWriter(str(path), analysis([]).meta)
-    writer.add([ended(1), ended(2, 1)])
+    writer.add(rows([ended(1), ended(2, 1)]))
     writer.flush()
     place = Path("/tmp") / f"zombiebpf-cut-{os.getpid()}"
     place.mkdir()
@@ -295,7 +296,7 @@ def test_a_cut_trace_in_a_directory_that_cannot_be_written(tmp_path: Path) -> No
 def test_a_cut_is_told(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     with TraceWriter(str(path), analysis([]).meta) as writer:
-        writer.add([ended(1)])
+        writer.add(rows([ended(1)]))
     shown = report_of(path)["meta"]
     assert (shown["cut"], shown["complete"]) == ("the observer ended without closing it", False)
     assert "CUT: the observer ended without closing it\n" in report_of(path, format_="text")

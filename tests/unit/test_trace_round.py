@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.life_builders import crowd, ended
+from tests.unit.life_builders import crowd, ended, rows
 from tests.unit.random_analyses import TEXTS, Maker
 from zombiebpf.model.analysis import Analysis, Meta
 from zombiebpf.model.join import Join
@@ -22,7 +22,7 @@ from zombiebpf.trace.schema import COLUMNS, TABLES
 
 def written(path: Path, analysis: Analysis) -> Path:
     with TraceWriter(str(path), analysis.meta) as trace:
-        trace.add(analysis.lives, analysis.joins)
+        trace.add(rows(analysis.lives), analysis.joins)
         trace.close(analysis.meta)
         assert trace.problem is None
     return path
@@ -51,7 +51,7 @@ def test_every_field_is_thought_of() -> None:
     assert len(ReapCall._fields) == 7
     assert len(Reparenting._fields) == 6
     assert len(Frame._fields) == 3
-    assert len(Stack._fields) == 2
+    assert set(Stack.__slots__) == {"frames", "problem", "_hash"}
 
 
 def test_the_columns_are_those_of_the_table(tmp_path: Path) -> None:

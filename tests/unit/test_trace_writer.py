@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.life_builders import BEGAN, S, analysis, ended, life
+from tests.unit.life_builders import BEGAN, S, analysis, ended, life, rows
 from zombiebpf.errors import UsageError
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Life
@@ -39,14 +39,17 @@ def names(directory: Path) -> list[str]:
 WRITES_ON = """
     import sys
     sys.path[:0] = {path!r}
-    from tests.unit.life_builders import analysis, ended, life
+    from tests.unit.life_builders import analysis, ended, life, rows
     from zombiebpf.trace import TraceWriter
     trace = TraceWriter({file!r}, analysis([]).meta)
     batch = 0
     while True:
         batch += 1
-        trace.add([ended(batch * 100 + each, batch) for each in range(100)], ())
-        trace.flush([life(5, fork_ns=1)])
+        trace.add(rows([ended(batch * 100 + each, batch) for each in range(100)]), ())
+        if batch == 1:
+            trace.flush(rows([life(5, fork_ns=1)]))
+        else:
+            trace.flush()
         print(batch, flush=True)
 """
 
@@ -73,7 +76,7 @@ def test_killed_while_it_writes(tmp_path: Path) -> None:
 
 def test_without_close_it_is_cut(tmp_path: Path) -> None:
     with TraceWriter(str(tmp_path / "t.db"), META) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
     read = read_trace(str(tmp_path / "t.db"))
     assert [each.pid for each in read.lives] == [1]
     assert read.meta.cut == "the observer ended without closing it"
@@ -92,22 +95,21 @@ def test_a_cut_told_by_the_observer_is_kept(tmp_path: Path) -> None:
 def test_a_life_that_goes_on_is_told_as_of_the_last_batch(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     changing = life(7, fork_ns=1)
-    young = life(8, fork_ns=2**62)  # it has not lived through a batch: most end before
     with TraceWriter(str(path), META) as trace:
-        trace.flush([changing, young])
+        trace.flush(rows([changing]))
         assert [(each.pid, each.state.value) for each in read_trace(str(path)).lives] == [
             (7, "running")
         ]
         before = changes(path)
-        trace.flush([changing, young])
+        trace.flush()
         assert changes(path) == before  # nothing of it is written again
         changing = changing._replace(zombie_ns=BEGAN + S, exit_ns=BEGAN + S)
-        trace.flush([changing])
+        trace.flush(rows([changing]))
         assert [(each.pid, each.state.value) for each in read_trace(str(path)).lives] == [
             (7, "zombie")
         ]
         changing = changing._replace(reap_ns=BEGAN + 2 * S)
-        trace.add([changing])
+        trace.add(rows([changing]))
         trace.flush([])
         assert read_trace(str(path)).lives == [changing]
         assert read_trace(str(path)).meta.cut == "it is still being written"
@@ -124,13 +126,13 @@ def changes(path: Path) -> int:
 
 def test_it_is_due_by_its_rows(tmp_path: Path) -> None:
     with TraceWriter(str(tmp_path / "t.db"), META) as trace:
-        trace.add(ended(number) for number in range(1, 10_001))
+        trace.add(rows(ended(number) for number in range(1, 10_001)))
         assert trace.due
         trace.flush()
         assert len(pids(tmp_path / "t.db")) == 10_000
         trace.close(META)
         assert not trace.due
-        trace.add([ended(1)])  # after its end it takes nothing, and says nothing
+        trace.add(rows([ended(1)]))  # after its end it takes nothing, and says nothing
         trace.flush()
         trace.close(META)
 
@@ -163,11 +165,11 @@ def test_without_room_the_observation_goes_on(tmp_path: Path, little_room: int) 
     written = 0
     with TraceWriter(str(path), META, warn=said.append) as trace:
         for batch in range(100):
-            trace.add([ended(batch * 100 + each, batch) for each in range(1, 101)])
+            trace.add(rows([ended(batch * 100 + each, batch) for each in range(1, 101)]))
             trace.flush()
             written += 100 * (trace.problem is None)
         assert trace.problem is not None
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.close(META)
     assert said == [trace.problem]
     assert said[0].startswith(f"{path}: ")
@@ -204,11 +206,11 @@ def test_somebody_else_has_locked_it(tmp_path: Path) -> None:
     with TraceWriter(str(path), META, warn=said.append) as trace:
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         assert pids(path) == []
         other.execute("ROLLBACK")
-        trace.add([ended(2, 1)])
+        trace.add(rows([ended(2, 1)]))
         trace.flush()
         assert pids(path) == [1, 2]
         other.close()
@@ -242,10 +244,10 @@ def test_a_lock_is_told_from_other_errors(tmp_path: Path) -> None:
 def test_a_reader_at_the_end_is_no_failure(tmp_path: Path) -> None:
     path = tmp_path / "t.db"
     with TraceWriter(str(path), META) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         with open_traces([str(path)]) as reader:
-            trace.add([ended(2, 1)])
+            trace.add(rows([ended(2, 1)]))
             trace.close(META)
             assert [each.pid for each in reader.lives()] == [1]  # one state of it
     assert trace.problem is None
@@ -260,13 +262,13 @@ def test_reading_our_own_trace_keeps_its_locks(tmp_path: Path) -> None:
         "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchone())"
     )
     with TraceWriter(str(path), META) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         assert pids(path) == [1]
         script = [sys.executable, "-c", look, str(path), "SELECT count(*) FROM life"]
         assert subprocess.run(script, capture_output=True, text=True).stdout == "1\n"
         assert (tmp_path / "t.db-wal").exists()
-        trace.add([ended(2, 1)])
+        trace.add(rows([ended(2, 1)]))
         trace.flush()
         assert subprocess.run(script, capture_output=True, text=True).stdout == "2\n"
         trace.close(META)
@@ -291,13 +293,16 @@ def test_memory_is_of_those_alive(tmp_path: Path) -> None:
     """What is remembered to store it once is limited, too."""
     with TraceWriter(str(tmp_path / "t.db"), META) as trace:
         for start in range(0, 60_000, 5_000):
-            trace.add(
+            lives = [
                 ended(number, argv=("job", str(number))) for number in range(start, start + 5_000)
-            )
+            ]
+            trace.add(rows(lives))
             trace.flush()
-            rows = trace._rows
-            assert len(rows) == 0
-            kept: list[Sized] = [rows._argvs, rows._strings, rows._stacks, rows._same]
+            buffer = trace._rows
+            assert len(buffer) == 0
+            kept: list[Sized] = [
+                buffer._argvs, buffer._strings, buffer._stacks, buffer._frames
+            ]  # fmt: skip
             assert max(map(len, kept)) <= 20_000
             assert not trace._provisional
         trace.close(META)
@@ -307,7 +312,7 @@ def test_joins_and_lives_of_two_observers_of_one_boot(tmp_path: Path) -> None:
     join = Join(1, 1, 7, None, BEGAN, BEGAN + S, "reaped")
     for number, lives in enumerate(([ended(7), life(8)], [ended(8), ended(9, 1)])):
         with TraceWriter(str(tmp_path / f"{number}.db"), META) as trace:
-            trace.add(lives, [join] if number == 0 else None)
+            trace.add(rows(lives), [join] if number == 0 else None)
             trace.close(replace(META, started_ns=BEGAN + number, lost_by={"x": 2}, lost_events=2))
     with open_traces([str(tmp_path / "1.db"), str(tmp_path / "0.db")]) as both:
         merged = both.analysis()
@@ -326,7 +331,7 @@ def all_of(path: Path) -> list[Life]:
 def test_nothing_is_left_open(tmp_path: Path) -> None:
     before = sorted(os.listdir("/proc/self/fd"))
     with TraceWriter(str(tmp_path / "t.db"), META, rotate=Rotation(None, 1)) as trace:
-        trace.add([ended(1)])
+        trace.add(rows([ended(1)]))
         trace.flush()
         trace.close(META)
     all_of(tmp_path / "t.db")

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from zombiebpf.kernel import wire
-from zombiebpf.model import events
+from zombiebpf.model import events, wire
 from zombiebpf.model.events import (
     Event,
+    ForkFlags,
     ReapFlags,
     ReparentFlags,
     SnapshotFlags,
@@ -23,6 +23,7 @@ from zombiebpf.model.events import (
     TextKind,
     ZombieHook,
 )
+from zombiebpf.model.wire import Records
 
 HEADER = Path(__file__).resolve().parents[2] / "probes" / "wire.h"
 HEADER_TEXT = HEADER.read_text(encoding="utf-8")
@@ -104,7 +105,7 @@ def encoded(kind: int, /, **values: Any) -> bytes:
 
 
 def decoded(record: bytes) -> Event:
-    (event,) = wire.decode(record)
+    (event,) = Records(record).events()
     return event
 
 
@@ -209,7 +210,7 @@ def test_more_names_than_are_kept() -> None:
     records = b"".join(
         encoded(wire.EXEC, pid=number, comm=b"c%d" % number) for number in range(9001)
     )
-    seen = wire.decode(records + records[: wire.RECORD_BYTES])
+    seen = Records(records + records[: wire.RECORD_BYTES]).events()
     names = [event.comm for event in seen if isinstance(event, events.Exec)]
     assert names == [f"c{n}" for n in [*range(9001), 0]]
 
@@ -217,10 +218,10 @@ def test_more_names_than_are_kept() -> None:
 def test_batches_as_the_ring_gives_them() -> None:
     records = [encoded(wire.FREED, pid=pid) for pid in (11, 12, 13)]
     batch = b"".join(b"\xee" * 8 + record for record in records)
-    seen = list(wire.decode(batch, stride=wire.RECORD_BYTES + 8, first=8))
+    seen = list(Records(batch, stride=wire.RECORD_BYTES + 8, first=8).events())
     assert [event.pid for event in seen] == [11, 12, 13]
-    assert list(wire.decode(b"")) == []
-    assert list(wire.decode(b"", stride=96, first=8)) == []
+    assert list(Records().events()) == []
+    assert list(Records(b"", stride=96, first=8).events()) == []
 
 
 @pytest.mark.parametrize("kind", [0, 13, 14, 127, 255])
@@ -228,7 +229,7 @@ def test_an_unknown_type(kind: int) -> None:
     record = bytearray(encoded(wire.EXIT))
     record[wire.TYPE_AT] = kind
     with pytest.raises(wire.WireError, match=f"record type {kind}$"):
-        list(wire.decode(bytes(record)))
+        list(Records(bytes(record)).events())
 
 
 # wire.h and wire.py
@@ -255,6 +256,7 @@ def test_flags() -> None:
     bits = re.findall(r"^#define ZB_(\w+)[\s\\]*\(1 << (\d+)\)", HEADER_TEXT, re.M)
     flags: dict[str, int] = {
         "ZOMBIE_LATE": ZombieHook.LATE,
+        "FORK_STACKED": ForkFlags.STACKED,
         "REPARENT_INIT": ReparentFlags.INIT,
         "REPARENT_RESOLVED": ReparentFlags.RESOLVED,
         "REPARENT_EXACT": ReparentFlags.EXACT,

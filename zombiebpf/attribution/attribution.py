@@ -41,24 +41,24 @@ class Attribution:
         """Return the kind of the call that reaped a process; None: not reaped, or unknown."""
         if life.reaped_by is ReapedBy.KERNEL:
             return KIND_KERNEL
-        call = life.reap_call
-        if call is None:
+        if not life.reap_called:
             return None
-        if call.stack is None:
-            if life.reaper is None:
+        stack = life.reap_stack
+        if stack is None:
+            if life.reaper_pid is None:
                 return None
-            if life.reaper.pid == self._observer != 0:
+            if life.reaper_pid == self._observer != 0:
                 return KIND_OBSERVER
             return None if "reap_call.stack" in life.unseen else KIND_NOT_PYTHON
         rule = None
-        if call.stack.problem is None:
+        if stack.problem is None:
             ran = life.execs[0].filename if life.execs else None
-            rule = self._rules.of_child(call.stack, life.fork_stack, ran)
-        rule = rule or self._rules.match(call.stack).rule
+            rule = self._rules.of_child(stack, life.fork_stack, ran)
+        rule = rule or self._rules.match(stack).rule
         if rule is None:
             return None
         if rule.kind == "join" and (
-            (call.options or 0) & os.WNOHANG  # join(0): multiprocessing/popen_fork.py wait()
+            (life.reap_options or 0) & os.WNOHANG  # join(0): multiprocessing/popen_fork.py wait()
             or self._had_timeout(life.pid, life.start_ns)
         ):
             return "join(timeout)"
@@ -66,10 +66,9 @@ class Attribution:
 
     def complete(self, life: LifeBuilder) -> None:
         """Set fork_site and the reaping call's kind and site. A second call changes nothing."""
-        life.fork_site = self.site(life.fork_stack)
-        call = life.reap_call
-        if call is None:
-            return
-        kind, site = self.reap_kind(life), self.site(call.stack)
-        if (call.kind, call.site) != (kind, site):
-            life.reap_call = call._replace(kind=kind, site=site)
+        if life.fork_stack is not None:
+            life.fork_site = self.site(life.fork_stack)
+        if life.reap_called:
+            life.reap_kind = self.reap_kind(life)
+            if life.reap_stack is not None:
+                life.reap_site = self.site(life.reap_stack)

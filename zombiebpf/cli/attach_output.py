@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
@@ -13,7 +14,7 @@ from zombiebpf.cli.follow import LineWriter, StatusLine
 from zombiebpf.cli.options import ReportOptions, TraceOptions
 from zombiebpf.model.analysis import Analysis, Meta
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import Life, State
+from zombiebpf.model.life import Life, LifeRow, State
 from zombiebpf.observe.attach_session import AttachSession
 from zombiebpf.reports.output.destination import Output
 from zombiebpf.trace import Filters, TraceWriter, open_traces, parts_beside
@@ -48,7 +49,7 @@ class AttachOutput:
         self._lines = LineWriter(sys.stdout, self._format == "jsonl") if options.follow else None
         self._status = StatusLine(sys.stderr)
         self._trace: Optional[TraceWriter] = None
-        self._lives: list[Life] = []
+        self._lives: list[LifeRow] = []
         self._joins: list[Join] = []
         self._ended = 0  # processes
         self._is_read = True  # whether anybody reads the lines
@@ -58,7 +59,7 @@ class AttachOutput:
         opener = self._trace_options.opener(self._say)
         self._trace = opener(meta) if opener is not None else None
 
-    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         """Write the processes that have ended, or keep them for the report."""
         self._ended += len(lives)
         if self._trace is not None:
@@ -68,7 +69,7 @@ class AttachOutput:
             self._joins += joins
         if self._lines is not None:
             self._status.clear()
-            self._write_lines(lives)
+            self._write_lines([life.life() for life in lives])
 
     def attached(self, session: AttachSession) -> None:
         """Say how many processes are followed."""
@@ -78,16 +79,19 @@ class AttachOutput:
     def update(self, session: AttachSession) -> bool:
         """Flush the trace and refresh the status line. Return False if nobody reads the lines."""
         if self._trace is not None and self._trace.due:
-            self._trace.flush(session.unfinished, session.meta())
+            self._trace.flush(session.changed(self._trace.flushed_ns), session.meta())
         self._write_lines(())
         if self._status.is_due:
             seen = self._ended + session.alive
-            self._status.update(seen, session.unfinished, session.lost, session.started_ns)
+            zombies = [life.life() for life in session.zombies]
+            self._status.update(seen, zombies, session.lost, session.started_ns)
         return self._is_read
 
     def report(self, session: AttachSession) -> None:
         """Write a report of all processes so far; those that run are shown as they are now."""
         self._status.clear()
+        if self._trace is not None:
+            self._trace.flush(session.changed(time.monotonic_ns()), session.meta())
         self._write_report(session.meta(), session.unfinished)
 
     def close(self, meta: Meta) -> None:
@@ -107,14 +111,12 @@ class AttachOutput:
         if self._reports:
             self._write_report(meta, ())
 
-    def _write_report(self, meta: Meta, unfinished: Sequence[Life]) -> None:
+    def _write_report(self, meta: Meta, unfinished: Sequence[LifeRow]) -> None:
         if self._trace is not None:
-            self._trace.flush(unfinished, meta)
             analysis = self._read_trace()
         else:
-            lives = [
-                life for life in (*self._lives, *unfinished) if self._is_shown(life, meta.ended_ns)
-            ]
+            every = (row.life() for row in (*self._lives, *unfinished))
+            lives = [life for life in every if self._is_shown(life, meta.ended_ns)]
             lives.sort(key=lambda life: (life.fork_ns or 0, life.start_ns))
             joins = sorted(self._joins, key=lambda join: join.began_ns or 0)
             analysis = Analysis(meta, lives, joins)

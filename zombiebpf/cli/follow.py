@@ -98,10 +98,9 @@ class StatusLine(TerminalLine):
         """Whether it is time for update(): after _REFRESH_S, on a terminal."""
         return self.is_terminal and time.monotonic() >= self._next
 
-    def update(self, seen: int, unfinished: Iterable[Life], lost: int, started_ns: int) -> None:
+    def update(self, seen: int, zombies: Sequence[Life], lost: int, started_ns: int) -> None:
         """Show the number of processes seen, the zombies and the number of lost records."""
         self._next = time.monotonic() + _REFRESH_S
-        zombies = [life for life in unfinished if life.state is State.ZOMBIE]
         text = status_text(seen, zombies, lost, started_ns, time.monotonic_ns(), self._words)
         self.show(text[: _columns(self._stream) - 1])
 

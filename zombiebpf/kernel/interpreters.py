@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, cast
 
 from zombiebpf.bpf import functions, perf_events, syscall
 from zombiebpf.bpf.loaded import Probes
 from zombiebpf.kernel import machine
-from zombiebpf.model.events import Event, Text, TextKind
+from zombiebpf.model import wire
+from zombiebpf.model.events import Text, TextKind
+from zombiebpf.model.wire import Records
 from zombiebpf.python.image import Image
 from zombiebpf.python.interpreter import Interpreter, Unsupported, find_interpreter
 from zombiebpf.python.offsets import Offsets, version_text
@@ -192,6 +194,11 @@ class InterpreterRegistry:
             _keep(self._unsupported, child, found)
 
     @property
+    def any_unread(self) -> bool:
+        """Whether why_no_stack() has a reason for any process."""
+        return bool(self._unsupported or self._registered or self._exited)
+
+    @property
     def any_unsupported(self) -> bool:
         """Whether an unsupported interpreter was found."""
         return bool(self._unsupported)
@@ -261,13 +268,12 @@ class InterpreterDiscovery:
         # by PID, of those whose libpython may not be mapped yet: tries left, exec time
         self._pending: dict[int, tuple[int, int]] = {}
 
-    def look(self, events: Iterable[Event]) -> None:
-        """Register the interpreters that a batch of events executed; retry earlier ones."""
+    def look(self, records: Records) -> None:
+        """Register the interpreters that a batch of records executed; retry earlier ones."""
         for pid in list(self._pending):
             self._try(pid)
-        for event in events:
-            if not isinstance(event, Text):
-                continue
+        for each in records.events(wire.TEXT):
+            event = cast(Text, each)
             if event.kind == TextKind.FILENAME:
                 ns, name = self._names.get(event.pid, (event.ns, b""))
                 name = name if ns == event.ns else b""  # an earlier exec lacks its arguments

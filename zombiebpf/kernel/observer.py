@@ -18,9 +18,9 @@ from zombiebpf.kernel.boot_facts import BootFacts
 from zombiebpf.kernel.interpreters import InterpreterDiscovery, InterpreterRegistry
 from zombiebpf.kernel.thread_activity import ThreadActivity, look_at
 from zombiebpf.kernel.variants import TASK_CONTEXT_PROGRAMS
-from zombiebpf.kernel.wire import LOST_CAUSES, NOT_RUN, RECORD_BYTES, decode
-from zombiebpf.model.events import ARGV_BYTES, TEXT_BYTES, Event
+from zombiebpf.model.events import ARGV_BYTES, TEXT_BYTES
 from zombiebpf.model.stack import Stack
+from zombiebpf.model.wire import LOST_CAUSES, NOT_RUN, RECORD_BYTES, Records
 from zombiebpf.python.interpreter import Interpreter, find_interpreter
 from zombiebpf.python.programs import image_of_program, known_pythons
 from zombiebpf.python.qualname import Qualnames
@@ -159,13 +159,13 @@ class Observer:
         finally:
             seeds[seeds.Key(0)] = seeds.Leaf(0)
 
-    def read(self) -> list[Event]:
-        """Return one batch of the events since the last read; [] if there are none."""
-        events = decode(self._ring.read(MAX_BATCH), self._ring.stride, _HEADER_BYTES)
-        if events:
+    def read(self) -> Records:
+        """Return the records since the last read, MAX_BATCH at the most."""
+        records = Records(self._ring.read(MAX_BATCH), self._ring.stride, _HEADER_BYTES)
+        if records:
             self._read_texts()
-        self._discovery.look(events)
-        return events
+        self._discovery.look(records)
+        return records
 
     def _read_texts(self) -> None:
         """Read functions and stacks; call it after the events, which the probes send later."""

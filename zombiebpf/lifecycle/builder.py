@@ -24,8 +24,7 @@ from zombiebpf.model.life import (
     Actor,
     Execution,
     Life,
-    PidNamespace,
-    ReapCall,
+    LifeRow,
     ReapedBy,
     Reparenting,
 )
@@ -41,14 +40,14 @@ NO_STACK: Mapping[int, str] = {
 }
 
 _BIRTH = ("forker", "fork_ns", "exec", "argv")
-_values_of = attrgetter(*Life._fields)
+_values_of = attrgetter(*LifeRow._fields)
 
 
 class LifeBuilder:
     """A process record that may still change, and what only the state machine needs of it.
 
-    The fields of `Life` have its names and defaults. They are class attributes, so that
-    a fork, the hot path, sets only those that it knows.
+    The fields of `LifeRow` have its names. Defaults are class attributes, so that a fork,
+    the hot path, sets only those that it knows.
     """
 
     pid: int
@@ -56,9 +55,12 @@ class LifeBuilder:
     comm: Optional[str] = None
     argv: Optional[tuple[str, ...]] = None
     argv_cut: bool = False
-    pidns: Optional[PidNamespace] = None
+    pidns: Optional[int] = None
+    pidns_pid: Optional[int] = None
     cgroup: Optional[str] = None
-    forker: Optional[Actor] = None
+    forker_pid: Optional[int] = None
+    forker_tid: Optional[int] = None
+    forker_comm: Optional[str] = None
     fork_ns: Optional[int] = None
     fork_stack: Optional[Stack] = None
     fork_site: Optional[Frame] = None
@@ -70,9 +72,18 @@ class LifeBuilder:
     reap_exact: bool = True
     wait_status: Optional[int] = None
     reparents: Sequence[Reparenting] = ()
-    reaper: Optional[Actor] = None
+    reaper_pid: Optional[int] = None
+    reaper_tid: Optional[int] = None
+    reaper_comm: Optional[str] = None
     reaped_by: Optional[ReapedBy] = None
-    reap_call: Optional[ReapCall] = None
+    reap_called: bool = False
+    reap_syscall: Optional[str] = None
+    reap_options: Optional[int] = None
+    reap_began_ns: Optional[int] = None
+    reap_blocked_ns: Optional[int] = None
+    reap_kind: Optional[str] = None
+    reap_stack: Optional[Stack] = None
+    reap_site: Optional[Frame] = None
     parent: Optional[Actor] = None
     was_zombie: bool = False
     meanwhile: Optional[Activity] = None
@@ -87,6 +98,9 @@ class LifeBuilder:
     reap_parent_tid: Optional[int] = None  # the parent thread when it was reaped
     last_parent_pid: Optional[int] = None  # at the reap, if no event has explained that parent
     program_ns: Optional[int] = None  # of the exec that `name` and `pieces` belong to
+    watched: bool = False  # the watcher of stacks wants its events
+    shown: bool = False  # Lifecycle.changed() has returned it
+    fork_stack_due: bool = False  # the stack of the fork has not arrived
     stack_due: bool = False  # the stack of the reap has not arrived
     name: bytes = b""  # what has arrived of the program's filename
     pieces: bytes = b""  # what has arrived of the arguments
@@ -97,13 +111,14 @@ class LifeBuilder:
         life = cls()
         life.pid, life.start_ns = event.pid, event.start_ns
         life.comm, life.argv = event.comm, event.argv
-        life.pidns = PidNamespace(event.pidns, event.ns_pid)
+        life.pidns, life.pidns_pid = event.pidns, event.ns_pid
         life.cgroup = cgroup
         life.parent = Actor(event.parent_pid, event.parent_tid, event.parent_comm)
         life.exit_signal = event.exit_signal
         life.birth_parent = life.parent_pid = event.parent_pid
         life.parent_tid = event.parent_tid
         life.parent_start_ns = event.parent_start_ns
+        life.watched = True
         why = UNSEEN_OUTSIDE if event.flags & SnapshotFlags.JOINED else UNSEEN_BEFORE
         life.unseen = dict.fromkeys(("forker", "fork_ns", "exec"), why)
         if event.argv is None:
@@ -126,7 +141,8 @@ class LifeBuilder:
         """Note a fork that arrives after the snapshot of the same process."""
         if self.parent is not None:
             self.parent = None
-            self.forker = Actor(event.forker_pid, event.forker_tid, event.comm)
+            self.forker_pid, self.forker_tid = event.forker_pid, event.forker_tid
+            self.forker_comm = event.comm
             self.fork_ns = event.ns
             self.unseen = {field: why for field, why in self.unseen.items() if field not in _BIRTH}
 
@@ -155,30 +171,22 @@ class LifeBuilder:
     def set_reaper(self) -> None:
         """Set `reaped_by` to the parent that it had from birth, or to an adopter."""
         if self.reaped_by is None or self.reaped_by is ReapedBy.PARENT:
-            adopted = self.birth_parent != self.parent_pid or any(
-                each.orphaning for each in self.reparents
+            adopted = self.birth_parent != self.parent_pid or (
+                self.reparents and any(each.orphaning for each in self.reparents)
             )
             self.reaped_by = ReapedBy.ADOPTER if adopted else ReapedBy.PARENT
-
-    def set_call(self, name: str, options: int, wait_ns: int) -> None:
-        """Set the system call of the reap; `wait_ns` 0: no do_wait() was observed."""
-        if wait_ns and self.reap_ns is not None:
-            values = (name, options, wait_ns, self.reap_ns - wait_ns, None, None, None)
-            self.reap_call = tuple.__new__(ReapCall, values)  # the hot path
-        else:
-            waits = name in ("wait4", "waitid")
-            self.reap_call = ReapCall(name, options if waits else None, None, None)
 
     def set_fork_stack(self, stack: Optional[Stack], problem: int) -> None:
         """Set the forker's stack; `problem` says why there is none (StackProblem)."""
         self.fork_stack = stack
+        self.fork_stack_due = False
         if stack is None:
             self.note_unseen("fork_stack", NO_STACK.get(problem, UNSEEN_LOST))
 
     def set_reap_stack(self, stack: Optional[Stack], problem: int) -> None:
         """Set the reaper's stack; `problem` says why there is none (StackProblem)."""
-        call = self.reap_call or ReapCall(None, None, None, None)
-        self.reap_call = call._replace(stack=stack)
+        self.reap_called = True
+        self.reap_stack = stack
         self.stack_due = False
         if stack is None:
             self.note_unseen("reap_call.stack", NO_STACK.get(problem, UNSEEN_LOST))
@@ -195,18 +203,25 @@ class LifeBuilder:
         """Settle what no further event can change."""
         if self.argv is None and self.program_ns is not None:
             self.note_unseen("argv", UNSEEN_LOST)
+        if self.fork_stack_due:
+            self.note_unseen("fork_stack", UNSEEN_LOST)
         if self.was_zombie and self.zombie_ns is not None:  # it became one meanwhile
             self.was_zombie = False
         if self.parent is not None:
+            known = self.life()
             self.unseen = {
                 field: why
                 for field, why in self.unseen.items()
-                if getattr(self, field, None) is None
+                if getattr(known, field, None) is None
             }
 
-    def record(self) -> Life:
+    def row(self) -> LifeRow:
+        """Return the process record as it is now, as a flat row."""
+        return tuple.__new__(LifeRow, _values_of(self))
+
+    def life(self) -> Life:
         """Return the process record as it is now."""
-        return tuple.__new__(Life, _values_of(self))
+        return self.row().life()
 
 
 def arguments(raw: bytes) -> tuple[str, ...]:

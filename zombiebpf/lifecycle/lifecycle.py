@@ -8,19 +8,19 @@ not at all; what is then missing in a record is None, with the reason.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Callable, Optional
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Callable, Optional, Protocol, cast
 
 from zombiebpf.lifecycle.builder import UNSEEN_LOST, LifeBuilder
 from zombiebpf.lifecycle.parents import ChildrenByThread
+from zombiebpf.model import wire
 from zombiebpf.model.events import (
-    Block,
     Event,
     Exec,
-    Exit,
     Fork,
+    ForkFlags,
     Freed,
-    Reap,
     ReapFlags,
     Reparent,
     ReparentFlags,
@@ -28,32 +28,62 @@ from zombiebpf.model.events import (
     StackKind,
     StackOf,
     Text,
-    Wait,
-    Zombie,
 )
 from zombiebpf.model.life import (
     Actor,
     AdopterKind,
     Execution,
     Key,
-    Life,
-    PidNamespace,
+    LifeRow,
     ReapedBy,
     Reparenting,
 )
 from zombiebpf.model.stack import Stack
 from zombiebpf.model.units import NS_PER_S
+from zombiebpf.model.wire import COMMS, DECODE, Records
 
+_FORKED_STACKED = int(ForkFlags.STACKED)
+_INIT, _RESOLVED, _EXACT = map(int, ReparentFlags)
 _EXITING, _BY_PARENT, _STACKED, _LATE = map(int, ReapFlags)
 _OF_FORK, _OF_REAP = int(StackKind.FORK), int(StackKind.REAP)
+_KERNEL = ReapedBy.KERNEL
 
 # How long a reaped process stays open for late events: the last context switch of a
 # dying thread may be stamped long after the reap it belongs to.
 LATE_EVENT_NS = NS_PER_S
 
+_MOST_YOUNG = 10_000  # of the ended ones, if nobody asks for what has changed
+
 UNSEEN_ZOMBIE = "no signal told of it, nor a later look at the dying thread, before the reap"
 UNSEEN_CALL = "the registers of the reaper's system call could not be read"
 UNSEEN_ADOPTION = "its last parent was PID {}; when it was given to it was not seen"
+
+# The hot path takes these records apart without making an event of them.
+_unpack_fork, _unpack_exit = wire.UNPACK[wire.FORK], wire.UNPACK[wire.EXIT]
+_unpack_zombie, _unpack_reap = wire.UNPACK[wire.ZOMBIE], wire.UNPACK[wire.REAP]
+
+
+class Watcher(Protocol):
+    """Takes, one by one, the events that concern Python stacks, before the records change.
+
+    These are stacks, waits, blocks and snapshots; of processes that a Python forked or that
+    were found by a snapshot, all but zombies and reparentings; reaps by a Python; and while a
+    thread waits, all exits and reaps.
+    """
+
+    @property
+    def waiting(self) -> Mapping[int, object]:
+        """The threads that wait, by TID: always the same object."""
+
+    def take(self, event: Event) -> None:
+        """Take an event."""
+
+
+class _NoWatcher:
+    waiting: Mapping[int, object] = MappingProxyType({})
+
+    def take(self, event: Event) -> None:
+        pass
 
 
 class Lifecycle:
@@ -65,6 +95,8 @@ class Lifecycle:
     `outsider` returns why the stack of a reaper outside the observation is unknown;
     None if it is not Python.
     `complete` may fill in a builder before its record is made; afterwards nothing changes.
+    `watcher` is told of what concerns Python. `completed` adds to a snapshot what only /proc
+    tells.
     """
 
     def __init__(
@@ -75,6 +107,8 @@ class Lifecycle:
         stack: Callable[[int, int], Optional[Stack]] = lambda number, problem: None,
         outsider: Callable[[int], Optional[str]] = lambda pid: None,
         complete: Callable[[LifeBuilder], None] = lambda life: None,
+        watcher: Optional[Watcher] = None,
+        completed: Callable[[Snapshot], Snapshot] = lambda event: event,
     ) -> None:
         self._stack = stack
         self._outsider = outsider
@@ -86,52 +120,91 @@ class Lifecycle:
         self._children = ChildrenByThread()
         self._waiting: deque[tuple[int, Key]] = deque()  # reaped, but an event may be missing
         self._zombies: deque[tuple[int, Key]] = deque()  # by their zombie instants
-        self._finished: list[Life] = []
+        self._finished: list[LifeRow] = []
+        self._young: deque[Key] = deque()  # forked, and not looked at by changed()
+        self._changed: dict[Key, LifeBuilder] = {}  # since changed() has shown them
         self._alive = 0
-        self._handlers: dict[type, Callable[..., None]] = {
-            Fork: self._fork,
-            Snapshot: self._snapshot,
-            Exec: self._exec,
-            Text: self._text,
-            Exit: self._exit,
-            Zombie: self._zombie,
-            Reparent: self._reparent,
-            Reap: self._reap,
-            Freed: self._freed,
-            StackOf: self._stack_of,
-            Wait: lambda event: None,
-            Block: lambda event: None,
+        self._watcher: Watcher = watcher or _NoWatcher()
+        self._joins = self._watcher.waiting
+        self._completed = completed
+        handlers: dict[int, Callable[[bytes, int], object]] = {
+            wire.FORK: self._fork,
+            wire.EXEC: self._exec,
+            wire.TEXT: self._text,
+            wire.EXIT: self._exit,
+            wire.ZOMBIE: self._zombie,
+            wire.REPARENT: self._reparent,
+            wire.WAIT: self._watch,
+            wire.REAP: self._reap,
+            wire.FREED: self._freed,
+            wire.STACK: self._stack_of,
+            wire.BLOCK: self._watch,
+            wire.SNAPSHOT: self._snapshot,
         }
+        self._handlers = [handlers.get(kind, wire.unknown) for kind in range(256)]
 
-    def feed(self, events: Sequence[Event]) -> list[Life]:
-        """Take events. Return the records of the processes that they end."""
-        if events:
-            handlers = self._handlers
-            for event in events:
-                handlers[event.__class__](event)
-            waiting, oldest = self._waiting, events[-1].ns - self._late_event_ns
+    def feed(self, records: Records) -> list[LifeRow]:
+        """Take the records of one read. Return those of the processes that they end.
+
+        Raise WireError for a record of an unknown type.
+        """
+        if records:
+            data, handlers = records.data, self._handlers
+            for at, kind in zip(records.places, records.kinds):
+                handlers[kind](data, at)
+            waiting, oldest = self._waiting, records.ns(-1) - self._late_event_ns
             while waiting and waiting[0][0] < oldest:
                 self._give_up(waiting.popleft()[1])
+            if len(self._young) > 2 * len(self._open) + _MOST_YOUNG:
+                self._young = deque(key for key in self._young if key in self._open)
         finished, self._finished = self._finished, []
         return finished
 
-    def finish(self) -> list[Life]:
+    def finish(self) -> list[LifeRow]:
         """End the observation. Return the records of all unfinished processes."""
         while self._waiting:
             self._give_up(self._waiting.popleft()[1])
         for life in self._open.values():
             self._close(life)
         finished, self._finished = self._finished, []
-        self._open.clear()
-        self._zombies.clear()
+        for each in (self._open, self._zombies, self._young, self._changed):
+            each.clear()
         self._alive = 0
         self._children = ChildrenByThread()
         return finished
 
     @property
-    def unfinished(self) -> Iterable[Life]:
+    def unfinished(self) -> Iterable[LifeRow]:
         """Return the records, as they are now, of unreaped processes in fork order."""
-        return (life.record() for life in self._open.values() if life.reap_ns is None)
+        return (life.row() for life in self._open.values() if life.reap_ns is None)
+
+    @property
+    def zombies(self) -> list[LifeRow]:
+        """Return the records of the processes that are zombies now, in fork order."""
+        return [
+            life.row()
+            for life in self._open.values()
+            if life.reap_ns is None and (life.zombie_ns is not None or life.was_zombie)
+        ]
+
+    def changed(self, before_ns: int) -> list[LifeRow]:
+        """Return the records, as they are now, of unreaped processes that this has not returned so.
+
+        Those that were forked after `before_ns` can wait: most end soon. What this costs does
+        not grow with the number of processes that live and do nothing.
+        """
+        found, self._changed = self._changed, {}
+        young = self._young
+        while young:
+            key = young[0]
+            life = self._open.get(key)
+            if life is not None and not life.shown:
+                if (life.fork_ns or 0) > before_ns:
+                    break
+                life.shown = True
+                found[key] = life
+            young.popleft()
+        return [life.row() for life in found.values() if life.reap_ns is None]
 
     def zombies_since(self, ns: int) -> list[LifeBuilder]:
         """Return unreaped processes that became zombies before `ns`, each process once."""
@@ -149,94 +222,138 @@ class Lifecycle:
 
     # birth
 
-    def _fork(self, event: Fork) -> None:
-        key = (event.pid, event.start_ns)
-        if key in self._open:
-            self._open[key].note_fork(event)
-            return
-        new = tuple.__new__  # the hot path: a NamedTuple's constructor takes three times as long
-        life = LifeBuilder()
-        life.pid, life.start_ns = key
-        life.comm = comm = event.comm
-        life.forker = new(Actor, (event.forker_pid, event.forker_tid, comm))
-        life.fork_ns = event.ns
-        life.pidns = new(PidNamespace, (event.pidns, event.ns_pid))
-        life.cgroup = self._cgroup_path(event.cgroup_id)
-        life.exit_signal = event.exit_signal
-        life.birth_parent = life.parent_pid = event.parent_pid
-        life.parent_tid = event.parent_tid
-        if event.parent_pid == event.forker_pid:
-            life.parent_start_ns = event.forker_start_ns
-        forker = self._open.get((event.forker_pid, event.forker_start_ns))
-        if forker is not None:
-            life.argv, life.argv_cut = forker.argv, forker.argv_cut
-        self._open[key] = life
-        self._alive += 1
-        self._children.add(event.parent_tid, key, life)
+    def _fork(self, data: bytes, at: int) -> None:
+        (
+            ns, start_ns, pid, forker_start_ns, cgroup_id, forker_pid, forker_tid, parent_pid,
+            parent_tid, exit_signal, pidns, ns_pid, comm, flags,
+        ) = _unpack_fork(data, at)  # fmt: skip
+        key = (pid, start_ns)
+        known = self._open.get(key)
+        if known is not None:
+            known.note_fork(cast(Fork, DECODE[wire.FORK](data, at)))
+            self._note_change(key, known)
+        else:
+            life = LifeBuilder()
+            life.pid, life.start_ns = pid, start_ns
+            life.comm = life.forker_comm = COMMS[comm]
+            life.forker_pid, life.forker_tid = forker_pid, forker_tid
+            life.fork_ns = ns
+            life.pidns, life.pidns_pid = pidns, ns_pid
+            life.cgroup = self._cgroup_path(cgroup_id)
+            life.exit_signal = exit_signal
+            life.birth_parent = life.parent_pid = parent_pid
+            life.parent_tid = parent_tid
+            if parent_pid == forker_pid:
+                life.parent_start_ns = forker_start_ns
+            forker = self._open.get((forker_pid, forker_start_ns))
+            if forker is not None and forker.argv is not None:
+                life.argv, life.argv_cut = forker.argv, forker.argv_cut
+            self._open[key] = life
+            self._alive += 1
+            self._young.append(key)
+            self._children.add(parent_tid, key, life)
+            if flags & _FORKED_STACKED:
+                life.watched = life.fork_stack_due = True
+        if flags & _FORKED_STACKED:
+            self._watch(data, at)
 
-    def _snapshot(self, event: Snapshot) -> None:
+    def _snapshot(self, data: bytes, at: int) -> None:
+        event = self._completed(cast(Snapshot, DECODE[wire.SNAPSHOT](data, at)))
+        self._watcher.take(event)
         key = (event.pid, event.start_ns)
-        if key not in self._open:
+        life = self._open.get(key)
+        if life is None:
             life = LifeBuilder.from_snapshot(event, self._cgroup_path(event.cgroup_id))
             self._open[key] = life
             self._children.add(event.parent_tid, key, life)
             self._alive += 1
-        if self._open[key].note_earlier_end(event):
+            self._young.append(key)
+        if life.note_earlier_end(event):
             self._zombies.append((event.ns, key))
+        self._note_change(key, life)
+
+    def _note_change(self, key: Key, life: LifeBuilder) -> None:
+        if life.shown:
+            self._changed[key] = life
+
+    def _watch(self, data: bytes, at: int) -> None:
+        self._watcher.take(DECODE[data[at + wire.TYPE_AT]](data, at))
 
     # the program it runs
 
-    def _exec(self, event: Exec) -> None:
-        life = self._open.get((event.pid, event.start_ns))
+    def _exec(self, data: bytes, at: int) -> None:
+        event = cast(Exec, DECODE[wire.EXEC](data, at))
+        key = (event.pid, event.start_ns)
+        life = self._open.get(key)
         if event.old_tid != event.pid:
             self._children.rename_thread(event, None if life is None else life.comm)
-        if life is not None and all(each.ns != event.ns for each in life.execs):
+        if life is None:
+            return
+        if life.watched:
+            self._watcher.take(event)
+        if all(each.ns != event.ns for each in life.execs):
             life.comm = event.comm
             life.execs = (*life.execs, Execution(event.ns, None))
             life.new_program(event.ns)
+            self._note_change(key, life)
 
-    def _text(self, event: Text) -> None:
-        life = self._open.get((event.pid, event.start_ns))
+    def _text(self, data: bytes, at: int) -> None:
+        event = cast(Text, DECODE[wire.TEXT](data, at))
+        key = (event.pid, event.start_ns)
+        life = self._open.get(key)
         if life is None:
             return
+        if life.watched:
+            self._watcher.take(event)
         if event.ns != life.program_ns:
             life.note_unseen("exec", UNSEEN_LOST)
             life.new_program(event.ns)
         life.add_text(event)
+        self._note_change(key, life)
 
     # death
 
-    def _exit(self, event: Exit) -> None:
-        life = self._open.get((event.pid, event.start_ns))
+    def _exit(self, data: bytes, at: int) -> None:
+        ns, start_ns, pid, _, _, code, comm = _unpack_exit(data, at)
+        key = (pid, start_ns)
+        life = self._open.get(key)
+        if self._joins or (life is not None and life.watched):
+            self._watch(data, at)
         if life is None or life.exit_ns is not None:
             return
-        life.exit_ns = event.ns
-        life.wait_status = event.code
-        life.comm = event.comm
+        life.exit_ns = ns
+        life.wait_status = code
+        life.comm = COMMS[comm]
+        if life.shown:
+            self._changed[key] = life
 
-    def _zombie(self, event: Zombie) -> None:
-        key = (event.pid, event.start_ns)
+    def _zombie(self, data: bytes, at: int) -> None:
+        ns, start_ns, pid, _, parent_tid, code, hook = _unpack_zombie(data, at)
+        key = (pid, start_ns)
         life = self._open.get(key)
-        if life is None or life.zombie_ns is not None or life.reaped_by is ReapedBy.KERNEL:
+        if life is None or life.zombie_ns is not None or life.reaped_by is _KERNEL:
             return
-        life.zombie_ns = event.ns
-        life.wait_status = event.code
-        life.zombie_parent_tid = event.parent_tid
-        self._zombies.append((event.ns, key))
-        if event.hook:
+        life.zombie_ns = ns
+        life.wait_status = code
+        life.zombie_parent_tid = parent_tid
+        self._zombies.append((ns, key))
+        if hook:
             life.zombie_exact = False
+        if life.shown:
+            self._changed[key] = life
 
-    def _reparent(self, event: Reparent) -> None:
-        if not event.flags & ReparentFlags.RESOLVED:
+    def _reparent(self, data: bytes, at: int) -> None:
+        event = cast(Reparent, DECODE[wire.REPARENT](data, at))
+        if not event.flags & _RESOLVED:
             return  # no child was left to adopt, or its reap will show the adopter
         if (event.adopter_pid, event.adopter_tid) == (event.pid, event.tid):
             return  # an exec has given the dying leader's number to the adopting thread
         kind = AdopterKind.SUBREAPER
         if (event.adopter_pid, event.adopter_start_ns) == (event.pid, event.start_ns):
             kind = AdopterKind.THREAD
-        elif event.flags & ReparentFlags.INIT:
+        elif event.flags & _INIT:
             kind = AdopterKind.INIT
-        exact = bool(event.flags & ReparentFlags.EXACT)
+        exact = bool(event.flags & _EXACT)
         from_ = Actor(event.pid, event.tid, event.comm)
         to = Actor(event.adopter_pid, event.adopter_tid, event.adopter_comm)
         for key, child in self._children.pop(event.tid).items():
@@ -253,53 +370,72 @@ class Lifecycle:
             child.parent_pid = event.adopter_pid
             child.parent_start_ns = event.adopter_start_ns
             self._children.adopt(event.adopter_tid, key, child)
+            self._note_change(key, child)
             if child.reap_parent_tid is not None:
                 child.set_reaper()
 
-    def _reap(self, event: Reap) -> None:
-        key = (event.pid, event.start_ns)
+    def _reap(self, data: bytes, at: int) -> None:
+        (
+            ns, start_ns, pid, reaper_start_ns, wait_ns, reaper_pid, reaper_tid, parent_pid,
+            parent_tid, code, syscall, options, flags, comm,
+        ) = _unpack_reap(data, at)  # fmt: skip
+        key = (pid, start_ns)
         life = self._open.get(key)
+        if self._joins or flags & _STACKED or (life is not None and life.watched):
+            self._watch(data, at)
         if life is None or life.reap_ns is not None:
             return
-        flags = event.flags
-        life.reap_ns, life.reap_exact = event.ns, not flags & _LATE
+        life.reap_ns = ns
+        if flags & _LATE:
+            life.reap_exact = False
         self._alive -= 1
-        life.wait_status = event.code
-        life.reap_parent_tid = event.parent_tid
+        life.wait_status = code
+        life.reap_parent_tid = parent_tid
         if flags & _EXITING:
-            life.reaped_by = ReapedBy.KERNEL
-            if event.reaper_start_ns == event.start_ns and event.reaper_pid in (event.pid, 0):
+            life.reaped_by = _KERNEL
+            if reaper_start_ns == start_ns and reaper_pid in (pid, 0):
                 life.zombie_ns = None  # it released itself: nobody could have waited for it
         else:
-            self._set_reaper(life, event)
-        if (life.parent_tid, life.parent_pid) != (event.parent_tid, event.parent_pid) or (
-            life.zombie_ns is None and not life.was_zombie and life.reaped_by is not ReapedBy.KERNEL
+            life.reaper_pid, life.reaper_tid = reaper_pid, reaper_tid
+            life.reaper_comm = COMMS[comm]
+            if syscall >= 0:
+                self._set_call(life, syscall, options, wait_ns)
+            else:
+                life.note_unseen("reap_call", UNSEEN_CALL)
+            if not flags & _STACKED and (reaper_pid, reaper_start_ns) not in self._open:
+                why = self._outsider(reaper_pid)
+                if why is not None:
+                    life.note_unseen("reap_call.stack", why)
+            if flags & _BY_PARENT:
+                life.set_reaper()
+            else:
+                life.reaped_by = ReapedBy.TRACER
+        if (life.parent_tid != parent_tid or life.parent_pid != parent_pid) or (
+            life.zombie_ns is None and not life.was_zombie and life.reaped_by is not _KERNEL
         ):
-            life.last_parent_pid = event.parent_pid
+            life.last_parent_pid = parent_pid
         life.stack_due = bool(flags & _STACKED)
         if life.stack_due or life.last_parent_pid is not None:
-            self._waiting.append((event.ns, key))
+            self._waiting.append((ns, key))
         else:
             self._end(key, life)
 
-    def _set_reaper(self, life: LifeBuilder, event: Reap) -> None:
-        reaper_pid = event.reaper_pid
-        life.reaper = tuple.__new__(Actor, (reaper_pid, event.reaper_tid, event.comm))
-        if event.syscall >= 0:
-            name = self._syscalls.get(event.syscall) or f"syscall_{event.syscall}"
-            life.set_call(name, event.options, event.wait_ns)
-        else:
-            life.note_unseen("reap_call", UNSEEN_CALL)
-        if not event.flags & _STACKED and (reaper_pid, event.reaper_start_ns) not in self._open:
-            why = self._outsider(reaper_pid)
-            if why is not None:
-                life.note_unseen("reap_call.stack", why)
-        if event.flags & _BY_PARENT:
-            life.set_reaper()
-        else:
-            life.reaped_by = ReapedBy.TRACER
+    def _set_call(self, life: LifeBuilder, syscall: int, options: int, wait_ns: int) -> None:
+        """Set the system call of the reap; `wait_ns` 0: no do_wait() was observed."""
+        name = self._syscalls.get(syscall) or f"syscall_{syscall}"
+        life.reap_called = True
+        life.reap_syscall = name
+        if wait_ns:
+            assert life.reap_ns is not None
+            life.reap_options = options
+            life.reap_began_ns = wait_ns
+            life.reap_blocked_ns = life.reap_ns - wait_ns
+        elif name in ("wait4", "waitid"):
+            life.reap_options = options
 
-    def _stack_of(self, event: StackOf) -> None:
+    def _stack_of(self, data: bytes, at: int) -> None:
+        event = cast(StackOf, DECODE[wire.STACK](data, at))
+        self._watcher.take(event)
         if event.first or event.kind not in (_OF_FORK, _OF_REAP):
             return
         key = (event.pid, event.start_ns)
@@ -309,12 +445,14 @@ class Lifecycle:
         stack = self._stack(event.stack_id, event.problem)
         if event.kind == _OF_FORK:
             life.set_fork_stack(stack, event.problem)
+            self._note_change(key, life)
         elif life.reap_ns == event.ns:
             life.set_reap_stack(stack, event.problem)
             if life.last_parent_pid is None:  # nothing else is awaited
                 self._end(key, life)
 
-    def _freed(self, event: Freed) -> None:
+    def _freed(self, data: bytes, at: int) -> None:
+        event = cast(Freed, DECODE[wire.FREED](data, at))
         key = (event.pid, event.start_ns)
         life = self._open.get(key)
         if life is None or life.reap_ns is not None:
@@ -342,7 +480,7 @@ class Lifecycle:
     def _end(self, key: Key, life: LifeBuilder) -> None:
         del self._open[key]
         self._children.remove(key, life)
-        no_instant = life.was_zombie or life.reaped_by is ReapedBy.KERNEL
+        no_instant = life.was_zombie or life.reaped_by is _KERNEL
         if life.zombie_ns is None and not no_instant:
             # exit_notify() signals each zombie with an exit signal, unless nobody is to wait
             lost = life.exit_signal != 0 and life.reaped_by is not ReapedBy.UNSEEN
@@ -354,4 +492,4 @@ class Lifecycle:
     def _close(self, life: LifeBuilder) -> None:
         life.finish()
         self._complete(life)
-        self._finished.append(life.record())
+        self._finished.append(life.row())

@@ -3,7 +3,7 @@
 
 This module is the one table of the wire format on the Python side. Each class
 declares the members of its struct in probes/wire.h, in the same order and with
-the same widths (`U64`, `I32`, `Comm`...); `zombiebpf.kernel.wire` derives the
+the same widths (`U64`, `I32`, `Comm`...); `zombiebpf.model.wire` derives the
 decoders from these annotations.
 
 Every `ns` is CLOCK_MONOTONIC in nanoseconds, taken in the kernel by
@@ -34,6 +34,12 @@ TEXT_BYTES = 56  # of `Text.data`
 ARGV_BYTES = 37 * TEXT_BYTES  # of an argument vector that are sent; the rest is cut
 
 
+class ForkFlags(enum.IntFlag):
+    """`Fork.flags`."""
+
+    STACKED = 1  # the forker is Python: a StackOf follows
+
+
 class Fork(NamedTuple):
     """`sched_process_fork`: a process (not a thread) was created and has not run yet."""
 
@@ -50,6 +56,7 @@ class Fork(NamedTuple):
     pidns: U32  # inode number of the innermost PID namespace
     ns_pid: U32  # the PID in that namespace
     comm: Comm  # the forker's, and so the child's until it execs
+    flags: U32  # ForkFlags
 
 
 class Exec(NamedTuple):

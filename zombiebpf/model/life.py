@@ -227,6 +227,98 @@ class Life(NamedTuple):
         return call.kind or call.syscall or KIND_UNSEEN
 
 
+class LifeRow(NamedTuple):
+    """The same record, flat: as it is made, and as the trace's table `life` has it.
+
+    Making a Life of it costs as much as all that comes before, so that is left to who
+    needs one. The fields from `fork_stack` on are rare: of most processes that no Python
+    forked they are SIMPLE.
+    """
+
+    pid: int
+    start_ns: int
+    comm: Optional[str]
+    pidns: Optional[int]
+    pidns_pid: Optional[int]
+    forker_pid: Optional[int]
+    forker_tid: Optional[int]
+    forker_comm: Optional[str]
+    fork_ns: Optional[int]
+    exit_ns: Optional[int]
+    zombie_ns: Optional[int]
+    reap_ns: Optional[int]
+    wait_status: Optional[int]
+    reaper_pid: Optional[int]
+    reaper_tid: Optional[int]
+    reaper_comm: Optional[str]
+    reap_syscall: Optional[str]
+    reap_options: Optional[int]
+    reap_began_ns: Optional[int]
+    reap_blocked_ns: Optional[int]
+    reap_kind: Optional[str]
+    reap_called: bool  # whether there is a ReapCall
+    reaped_by: Optional[ReapedBy]
+    zombie_exact: bool
+    reap_exact: bool
+    argv_cut: bool
+    argv: Optional[tuple[str, ...]]
+    cgroup: Optional[str]
+    fork_stack: Optional[Stack]
+    fork_site: Optional[Frame]
+    reap_stack: Optional[Stack]
+    reap_site: Optional[Frame]
+    parent: Optional[Actor]
+    was_zombie: bool
+    execs: Sequence[Execution]
+    reparents: Sequence[Reparenting]
+    meanwhile: Optional[Activity]
+    unseen: Mapping[str, str]
+
+    @classmethod
+    def of(cls, life: Life) -> LifeRow:
+        """Return the row of a record that was not made by an observation."""
+        row = life._asdict()
+        for name, parts in _PARTS.items():
+            row.update(zip(parts, row.pop(name) or (None,) * len(parts)))
+        return cls(**row, reap_called=life.reap_call is not None)
+
+    def life(self) -> Life:
+        """Return the record with its parts together."""
+        reaper = forker = pidns = call = None
+        if self.forker_pid is not None:
+            forker = Actor(self.forker_pid, self.forker_tid, self.forker_comm)
+        if self.reaper_pid is not None:
+            reaper = Actor(self.reaper_pid, self.reaper_tid, self.reaper_comm)
+        if self.pidns is not None and self.pidns_pid is not None:
+            pidns = PidNamespace(self.pidns, self.pidns_pid)
+        if self.reap_called:
+            call = ReapCall(
+                self.reap_syscall, self.reap_options, self.reap_began_ns, self.reap_blocked_ns,
+                self.reap_kind, self.reap_stack, self.reap_site,
+            )  # fmt: skip
+        return Life(
+            self.pid, self.start_ns, self.comm, self.argv, self.argv_cut, pidns, self.cgroup,
+            forker, self.fork_ns, self.fork_stack, self.fork_site, self.execs, self.exit_ns,
+            self.zombie_ns, self.zombie_exact, self.reap_ns, self.reap_exact, self.wait_status,
+            self.reparents, reaper, self.reaped_by, call, self.parent, self.was_zombie,
+            self.meanwhile, self.unseen,
+        )  # fmt: skip
+
+
+_PARTS = {
+    "pidns": ("pidns", "pidns_pid"),
+    "forker": ("forker_pid", "forker_tid", "forker_comm"),
+    "reaper": ("reaper_pid", "reaper_tid", "reaper_comm"),
+    "reap_call": (
+        "reap_syscall", "reap_options", "reap_began_ns", "reap_blocked_ns", "reap_kind",
+        "reap_stack", "reap_site",
+    ),
+}  # fmt: skip
+CODED_AT = LifeRow._fields.index("reap_called")  # before it, what is stored as it is
+RARE_AT = LifeRow._fields.index("fork_stack")
+SIMPLE = (None, None, None, None, None, False, (), (), None, NOTHING)
+
+
 def signal_name(number: int) -> str:
     """Return `SIGTERM`, or `SIGRTMIN+3` for a real-time signal."""
     try:

@@ -18,11 +18,33 @@ class Frame(NamedTuple):
     line: Optional[int]  # None: the instruction belongs to no line
 
 
-class Stack(NamedTuple):
-    """A call stack. Equal stacks of one observation are one object."""
+class Stack:
+    """A call stack. Immutable; equal stacks of one observation are one object.
 
-    frames: tuple[Frame, ...]
-    problem: Optional[str] = None  # None: complete
+    It is the key of every cache of what is known of stacks, some ten times a child, so
+    its hash is computed once: that of a tuple walks over all frames each time.
+    """
+
+    __slots__ = ("_hash", "frames", "problem")
+
+    def __init__(self, frames: tuple[Frame, ...], problem: Optional[str] = None) -> None:
+        """`problem` says what is missing; None: the stack is complete."""
+        self.frames = frames
+        self.problem = problem
+        self._hash = hash((frames, problem))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (
+            isinstance(other, Stack)
+            and self.frames == other.frames
+            and self.problem == other.problem
+        )
+
+    def __repr__(self) -> str:
+        return f"Stack({self.frames!r}, {self.problem!r})"
 
     @property
     def empty(self) -> bool:

@@ -16,7 +16,7 @@ from zombiebpf.command.supervision import TERMINATION
 from zombiebpf.errors import UsageError
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.model.analysis import Meta
-from zombiebpf.model.life import Life
+from zombiebpf.model.life import LifeRow
 from zombiebpf.observe.meta import describe
 from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.observe.sinks import Sink
@@ -59,7 +59,7 @@ class AttachSession:
         self._command = command
         self._listener = listener
         completer = SnapshotCompleter(observer.interpreters)
-        self._pipeline = Pipeline(observer, listener, rules, completer.complete)
+        self._pipeline = Pipeline(observer, listener, rules, completer.prepare, completer.completed)
         self._ended_ns: Optional[int] = None
         self.started_ns = time.monotonic_ns()  # CLOCK_MONOTONIC
         self._wall = time.time()
@@ -122,9 +122,21 @@ class AttachSession:
         return selected.selection.everything or any(each.is_dir() for each in selected.directories)
 
     @property
-    def unfinished(self) -> list[Life]:
+    def unfinished(self) -> list[LifeRow]:
         """Records, as they are now, of processes that have not been reaped, in fork order."""
         return list(self._pipeline.unfinished)
+
+    def changed(self, before_ns: int) -> Sequence[LifeRow]:
+        """Return the unfinished records that have changed since the last call.
+
+        Without those forked after `before_ns`, most of which end soon.
+        """
+        return self._pipeline.changed(before_ns)
+
+    @property
+    def zombies(self) -> list[LifeRow]:
+        """Records of the processes that are zombies now, in fork order."""
+        return self._pipeline.zombies
 
     @property
     def alive(self) -> int:

@@ -17,9 +17,9 @@ from zombiebpf.command.supervision import Supervision
 from zombiebpf.command.user import User
 from zombiebpf.kernel.observer import Observer
 from zombiebpf.model.analysis import Analysis, Meta
-from zombiebpf.model.events import Event
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import Life
+from zombiebpf.model.life import LifeRow
+from zombiebpf.model.wire import Records
 from zombiebpf.observe.meta import describe
 from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.observe.sinks import MemorySink
@@ -47,7 +47,7 @@ class _RunSink(MemorySink):
         super().__init__()
         self.trace: Optional[TraceWriter] = None
 
-    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         """Keep the records and the joins, and write them."""
         super().add(lives, joins)
         if self.trace is not None:
@@ -65,10 +65,10 @@ class CommandRun:
         observer: Observer,
         inherited: InheritedState,
         rules: Rules,
-        prepare: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
+        prepare: Callable[[Records], None] = lambda records: None,
         open_trace: Optional[Callable[[Meta], TraceWriter]] = None,
     ) -> None:
-        """Create a run. `prepare` sees each batch of events first (see Pipeline)."""
+        """Create a run. `prepare` sees each batch of records first."""
         self._observer = observer
         self._inherited = inherited
         self._sink = _RunSink()
@@ -138,7 +138,7 @@ class CommandRun:
             found = self._pipeline.drain()
             trace = self._sink.trace
             if trace is not None and trace.due:
-                trace.flush(self._pipeline.unfinished, self._meta())
+                trace.flush(self._pipeline.changed(trace.flushed_ns), self._meta())
         except Exception as error:
             self._failure = error
             return False

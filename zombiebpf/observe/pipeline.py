@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
-from typing import Callable, Optional
+from typing import Callable, Optional, cast
 
 from zombiebpf.attribution.attribution import Attribution
 from zombiebpf.attribution.joins.joins import Joins
@@ -16,9 +16,11 @@ from zombiebpf.kernel.observer import MAX_BATCH, Observer
 from zombiebpf.kernel.syscalls import syscall_names
 from zombiebpf.lifecycle.builder import LifeBuilder
 from zombiebpf.lifecycle.lifecycle import Lifecycle
-from zombiebpf.model.events import Event, Fork
+from zombiebpf.model import wire
+from zombiebpf.model.events import Fork, Snapshot
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import LATE_NS, Activity, Actor, Life
+from zombiebpf.model.life import LATE_NS, Activity, Actor, LifeRow
+from zombiebpf.model.wire import Records
 from zombiebpf.observe.sinks import Sink
 
 # Between two reads, while something happens; and after QUIET_READS in a row that found nothing.
@@ -39,9 +41,10 @@ class Pipeline:
         observer: Observer,
         sink: Sink,
         rules: Rules,
-        prepare: Callable[[Sequence[Event]], Sequence[Event]] = lambda events: events,
+        prepare: Callable[[Records], None] = lambda records: None,
+        completed: Callable[[Snapshot], Snapshot] = lambda event: event,
     ) -> None:
-        """`prepare` sees each batch first, and may complete its events from /proc."""
+        """`prepare` sees each batch first; `completed` adds to a snapshot what /proc tells."""
         self._prepare = prepare
         self._observer = observer
         self._sink = sink
@@ -53,6 +56,8 @@ class Pipeline:
             stack=observer.stacks.get,
             outsider=observer.interpreters.why_unfollowed,
             complete=self._complete,
+            watcher=self._joins,
+            completed=completed,
         )
         self._quiet_reads = 0
         self.poll_s = POLL_S  # how long to sleep before the next read
@@ -64,24 +69,36 @@ class Pipeline:
         return self._lifecycle.alive
 
     @property
-    def unfinished(self) -> Iterable[Life]:
+    def unfinished(self) -> Iterable[LifeRow]:
         """Records, as they are now, of processes that have not been reaped, in fork order."""
         return self._lifecycle.unfinished
 
+    @property
+    def zombies(self) -> list[LifeRow]:
+        """Records of the processes that are zombies now, in fork order."""
+        return self._lifecycle.zombies
+
+    def changed(self, before_ns: int) -> Sequence[LifeRow]:
+        """Return the unfinished records that have changed since the last call.
+
+        Without those forked after `before_ns` (Lifecycle.changed).
+        """
+        return self._lifecycle.changed(before_ns)
+
     def drain(self) -> bool:
         """Read one batch. Return False if there was none."""
-        events = self._prepare(self._observer.read())
-        if events:
-            self.read_to_ns = events[-1].ns
-            self._take(events)
+        records = self._observer.read()
+        if records:
+            self.read_to_ns = records.ns(-1)
+            self._take(records)
             self._quiet_reads = 0
         else:
             self._quiet_reads += 1
-        full = len(events) >= MAX_BATCH
+        full = len(records) >= MAX_BATCH
         self.poll_s = 0.0 if full else IDLE_POLL_S if self._quiet_reads >= QUIET_READS else POLL_S
         for life in self._lifecycle.zombies_since(time.monotonic_ns() - LATE_NS):
             life.meanwhile = self._activity(life)
-        return bool(events)
+        return bool(records)
 
     def drain_all(self) -> None:
         """Read all events up to the time of the call."""
@@ -93,27 +110,28 @@ class Pipeline:
         """End the observation: give the sink what is unfinished, as far as it is known."""
         self._give(self._lifecycle.finish(), self._joins.finish())
 
-    def _take(self, events: Sequence[Event]) -> None:
+    def _take(self, records: Records) -> None:
+        self._prepare(records)
         interpreters = self._observer.interpreters
         if interpreters.any_unsupported:
-            for event in events:
-                if isinstance(event, Fork):
-                    interpreters.inherit(event.forker_pid, event.pid)
-        joins = self._joins.feed(events)
-        self._give(self._lifecycle.feed(events), joins)
+            for event in records.events(wire.FORK):
+                fork = cast(Fork, event)
+                interpreters.inherit(fork.forker_pid, fork.pid)
+        lives = self._lifecycle.feed(records)
+        self._give(lives, self._joins.ended(self.read_to_ns))
 
-    def _give(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def _give(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         if lives or joins:
             self._sink.add(lives, joins)
 
     def _complete(self, life: LifeBuilder) -> None:
         """Add what stacks show, and why a Python has no stack where the probes could not know."""
-        why = self._observer.interpreters.why_no_stack
-        if life.fork_stack is None and life.forker is not None and life.fork_ns is not None:
-            _note(life, "fork_stack", why(life.forker.pid, life.fork_ns))
-        call = life.reap_call
-        if call is not None and call.stack is None and life.reaper and life.reap_ns:
-            _note(life, "reap_call.stack", why(life.reaper.pid, life.reap_ns))
+        if self._observer.interpreters.any_unread:
+            why = self._observer.interpreters.why_no_stack
+            if life.fork_stack is None and life.forker_pid is not None and life.fork_ns is not None:
+                _note(life, "fork_stack", why(life.forker_pid, life.fork_ns))
+            if life.reap_called and life.reap_stack is None and life.reaper_pid and life.reap_ns:
+                _note(life, "reap_call.stack", why(life.reaper_pid, life.reap_ns))
         self._attribution.complete(life)
 
     def _activity(self, life: LifeBuilder) -> Optional[Activity]:

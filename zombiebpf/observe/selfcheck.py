@@ -157,7 +157,7 @@ def _collect(observer: Observer, truth: _Expected) -> dict[int, Life]:
         if not batch:
             time.sleep(0.001)  # only with a late hook
     lives += lifecycle.finish()
-    return {life.pid: life for life in lives}
+    return {life.pid: life.life() for life in lives}
 
 
 def _own_children(lifecycle: Lifecycle) -> list[int]:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import Life
+from zombiebpf.model.life import Life, LifeRow
 
 
 class Sink(Protocol):
     """A consumer of process records and joins that are final."""
 
-    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         """Take process records and joins, each in the order in which they ended."""
 
 
@@ -24,7 +24,7 @@ class MemorySink:
         self.lives: list[Life] = []
         self.joins: list[Join] = []
 
-    def add(self, lives: Sequence[Life], joins: Sequence[Join]) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
         """Keep the records and the joins."""
-        self.lives += lives
+        self.lives += [row.life() for row in lives]
         self.joins += joins

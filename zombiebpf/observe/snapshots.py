@@ -4,42 +4,49 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Union, cast
 
 from zombiebpf.attach.processes import PROC, arguments, is_same, read_stat
 from zombiebpf.kernel.interpreters import InterpreterRegistry
-from zombiebpf.model.events import Event, Fork, Snapshot, SnapshotFlags
+from zombiebpf.model import wire
+from zombiebpf.model.events import Fork, Snapshot, SnapshotFlags
+from zombiebpf.model.wire import Records
 
 
 class SnapshotCompleter:
-    """A filter that completes the events of processes that ran before zombiebpf attached."""
+    """Completes the snapshots of processes that ran before zombiebpf attached."""
 
     def __init__(self, registry: InterpreterRegistry, proc: Path = PROC) -> None:
         """`registry` learns which of the processes are Python."""
         self._registry = registry
         self._proc = proc
+        self._ready: dict[Snapshot, Snapshot] = {}
         self._registered_ns = 0  # CLOCK_MONOTONIC, of the latest registration
 
-    def complete(self, events: Sequence[Event]) -> Sequence[Event]:
-        """Return the events, with command line and parent's comm in each Snapshot."""
-        has_snapshot = any(event.__class__ is Snapshot for event in events)
-        if not has_snapshot and not (events and events[0].ns < self._registered_ns):
-            return events
-        parents = {_parent(event) for event in events}
-        completed = []
+    def prepare(self, records: Records) -> None:
+        """Look at the processes of a batch, before anything is made of it."""
+        has_snapshot = wire.SNAPSHOT in records.kinds
+        if not has_snapshot and not (records and records.ns(0) < self._registered_ns):
+            return
+        events = [
+            cast(Union[Fork, Snapshot], each) for each in records.events(wire.FORK, wire.SNAPSHOT)
+        ]
+        parents = {
+            event.parent_pid if isinstance(event, Snapshot) else event.forker_pid
+            for event in events
+        }
         for event in events:
             if isinstance(event, Snapshot):
-                event = self._complete_snapshot(event, event.pid in parents)
-            elif (
-                isinstance(event, Fork)
-                and event.ns < self._registered_ns
-                and self._registry.register_fork(event.forker_pid, event.pid, event.ns)
+                self._ready[event] = self._complete_snapshot(event, event.pid in parents)
+            elif event.ns < self._registered_ns and self._registry.register_fork(
+                event.forker_pid, event.pid, event.ns
             ):
                 self._registered_ns = time.monotonic_ns()  # the child may have forked meanwhile
-            completed.append(event)
-        return completed
+
+    def completed(self, event: Snapshot) -> Snapshot:
+        """Return a snapshot of the prepared batch with command line and parent's comm."""
+        return self._ready.pop(event, event)
 
     def _complete_snapshot(self, event: Snapshot, has_children: bool) -> Snapshot:
         comm = None
@@ -58,9 +65,3 @@ class SnapshotCompleter:
                 self._registry.note_exited(event.pid)
             self._registered_ns = time.monotonic_ns()
         return event._replace(parent_comm=comm, argv=argv)
-
-
-def _parent(event: Event) -> Optional[int]:
-    if isinstance(event, Snapshot):
-        return event.parent_pid
-    return event.forker_pid if isinstance(event, Fork) else None

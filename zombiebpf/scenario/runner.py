@@ -8,17 +8,19 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, cast
 
 from zombiebpf.command.inherited import InheritedState
 from zombiebpf.command.user import User, environment_of
 from zombiebpf.errors import UsageError
 from zombiebpf.kernel.syscalls import syscall_names
-from zombiebpf.model.events import Event, Wait
+from zombiebpf.model import wire
+from zombiebpf.model.events import Wait
+from zombiebpf.model.wire import Records
 from zombiebpf.observe.command_run import CommandRun
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.observe.selfcheck import start_observer
@@ -61,10 +63,9 @@ class ScenarioRunner:
     def __exit__(self, *_: object) -> None:
         self._observer.close()
 
-    def _keep_waits(self, events: Sequence[Event]) -> Sequence[Event]:
+    def _keep_waits(self, records: Records) -> None:
         """Keep the Wait events that pass, which no process record has."""
-        self._waits += [event for event in events if isinstance(event, Wait)]
-        return events
+        self._waits += (cast(Wait, event) for event in records.events(wire.WAIT))
 
     def run(self, planned: Planned) -> Run:
         """Run it once. Raise CommandError if the workload's reaper cannot be started.

@@ -9,12 +9,22 @@ is stored again when it occurs again.
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any, Optional, TypeVar
+from typing import Any, Callable, Optional, TypeVar
 
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import Activity, Life
+from zombiebpf.model.life import (
+    CODED_AT,
+    RARE_AT,
+    SIMPLE,
+    Activity,
+    Actor,
+    Execution,
+    LifeRow,
+    ReapedBy,
+    Reparenting,
+)
 from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.trace.schema import COLUMNS
 
@@ -33,24 +43,36 @@ DELETES = tuple(  # of one process
 )
 
 _NO_ACTOR = (None, None, None)
-_NO_NAMESPACE = (None, None)
-
-# Binding a NULL costs more than a number, so rows of processes leave out the groups they lack.
-_PARENT, _FORK_CODE, _END, _ZOMBIE, _REAPER, _CALL, _CALL_CODE = (1 << bit for bit in range(7))
-_ALWAYS = (
-    "id", "pid", "start_ns", "comm", "argv", "argv_cut", "cgroup", "fork_ns", "was_zombie",
-    "zombie_exact", "reap_exact", "pidns", "pidns_pid", "forker_pid", "forker_tid", "forker_comm",
-)  # fmt: skip
-_GROUPS = {
-    _PARENT: ("parent_pid", "parent_tid", "parent_comm"),
-    _FORK_CODE: ("fork_stack", "fork_site"),
-    _END: ("exit_ns", "reap_ns", "wait_status"),
-    _ZOMBIE: ("zombie_ns",),
-    _REAPER: ("reaped_by", "reaper_pid", "reaper_tid", "reaper_comm"),
-    _CALL: ("reap_call", "reap_syscall", "reap_options", "reap_began_ns", "reap_blocked_ns"),
-    _CALL_CODE: ("reap_kind", "reap_stack", "reap_site"),
-}
 _BIGGEST = 2**63
+
+# The columns of a process: as LifeRow has them up to CODED_AT, and the rest. The rare ones are
+# left out of rows that are null there: binding a null costs more than binding a number.
+_COMMON = (
+    "id", "pid", "start_ns", "comm", "pidns", "pidns_pid", "forker_pid", "forker_tid",
+    "forker_comm", "fork_ns", "exit_ns", "zombie_ns", "reap_ns", "wait_status", "reaper_pid",
+    "reaper_tid", "reaper_comm", "reap_syscall", "reap_options", "reap_began_ns",
+    "reap_blocked_ns", "reap_kind", "reap_call", "reaped_by", "zombie_exact", "reap_exact",
+    "argv_cut", "argv", "cgroup", "was_zombie",
+)  # fmt: skip
+_CODE = ("fork_stack", "fork_site", "reap_stack", "reap_site")
+_PARENT = ("parent_pid", "parent_tid", "parent_comm")
+_BY: dict[Optional[ReapedBy], Optional[str]] = {None: None, **{by: by.value for by in ReapedBy}}
+
+
+class _Ids(dict[Optional[Value], Optional[int]]):
+    """The ids of values that were stored, up to CACHED; None has none."""
+
+    def __init__(self, store: Callable[[Value], int]) -> None:
+        super().__init__()
+        self._store = store
+
+    def __missing__(self, value: Optional[Value]) -> Optional[int]:
+        if value is None:
+            return None
+        if len(self) >= CACHED:
+            self.clear()
+        number = self[value] = self._store(value)
+        return number
 
 
 class RowBuffer:
@@ -61,13 +83,15 @@ class RowBuffer:
 
     def __init__(self) -> None:
         self._rows: dict[str, list[Row]] = {table: [] for table in _TABLES}
-        self._life_rows: dict[int, list[Row]] = {}  # by the groups of columns that they have
+        # processes, by the columns that their rows have
+        self._life_rows: dict[tuple[str, ...], list[Row]] = {
+            columns: [] for columns in (_COMMON, _COMMON + _CODE, _COMMON + _CODE + _PARENT)
+        }
         self._lives = self._waits = self._texts = self._frame_ids = self._stack_ids = 0
-        self._argvs: dict[Optional[tuple[str, ...]], int] = {}
-        self._strings: dict[Optional[str], int] = {}
-        self._frames: dict[Frame, int] = {}
-        self._stacks: dict[Stack, int] = {}
-        self._same: dict[int, tuple[Stack, int]] = {}  # by id(): hashing a stack is slow
+        self._argvs = _Ids[tuple[str, ...]](lambda argv: self._text(json.dumps(argv)))
+        self._strings = _Ids[str](self._text)
+        self._frames = _Ids[Frame](self._store_frame)
+        self._stacks = _Ids[Stack](self._store_stack)
 
     def __len__(self) -> int:
         return sum(map(len, self._life_rows.values())) + len(self._rows["wait"])
@@ -77,76 +101,65 @@ class RowBuffer:
         for table, rows in self._rows.items():
             if rows:
                 yield insert(table), rows
-        for groups, rows in self._life_rows.items():
+        for columns, rows in self._life_rows.items():
             if rows:
-                yield _insert_life(groups), rows
+                yield insert("life", columns), rows
 
     def clear(self) -> None:
         """Drop all rows, after they were written; the ids stay valid."""
         for rows in (*self._rows.values(), *self._life_rows.values()):
             rows.clear()
 
-    def add_life(self, life: Life) -> int:
-        """Add a process. Return the id of its row."""
-        self._lives = number = self._lives + 1
-        argv, cgroup, parent, forker = life.argv, life.cgroup, life.parent, life.forker
-        stack, site = life.fork_stack, life.fork_site
-        row: Row = (  # as in _ALWAYS
-            number, life.pid, life.start_ns, life.comm,
-            None if argv is None else self._argvs.get(argv) or self._argv(argv),
-            1 if life.argv_cut else 0,
-            None if cgroup is None else self._strings.get(cgroup) or self._string(cgroup),
-            life.fork_ns, 1 if life.was_zombie else 0, 1 if life.zombie_exact else 0,
-            1 if life.reap_exact else 0, *(life.pidns or _NO_NAMESPACE), *(forker or _NO_ACTOR),
-        )  # fmt: skip
-        groups = 0
-        if parent is not None:
-            row += parent
-            groups |= _PARENT
-        if stack is not None or site is not None:
-            row += (self._stack(stack), self._frame(site))
-            groups |= _FORK_CODE
-        if life.exit_ns is not None or life.reap_ns is not None or life.wait_status is not None:
-            row += (life.exit_ns, life.reap_ns, life.wait_status)
-            groups |= _END
-        if life.zombie_ns is not None:
-            row += (life.zombie_ns,)
-            groups |= _ZOMBIE
-        if life.reaped_by is not None or life.reaper is not None:
-            by = life.reaped_by
-            row += (None if by is None else by._value_, *(life.reaper or _NO_ACTOR))
-            groups |= _REAPER
-        call = life.reap_call
-        if call is not None:
-            row += (1, *call[:4])
-            groups |= _CALL
-            if call.kind is not None or call.stack is not None or call.site is not None:
-                row += (call.kind, self._stack(call.stack), self._frame(call.site))
-                groups |= _CALL_CODE
-        rows = self._life_rows.get(groups)
-        if rows is None:
-            rows = self._life_rows[groups] = []
-        rows.append(row)
-        if life.execs or life.reparents or life.unseen or life.meanwhile is not None:
-            self._add_parts(number, life)
-        return number
+    def add(self, lives: Iterable[LifeRow]) -> int:
+        """Add processes. Return the id of the last row."""
+        strings, argvs, simple = self._strings, self._argvs, self._life_rows[_COMMON]
+        for life in lives:
+            coded: Row = life[CODED_AT:RARE_AT]
+            called, by, zombie_exact, reap_exact, cut, argv, cgroup = coded
+            self._lives = number = self._lives + 1
+            row = (
+                number, *life[:CODED_AT], 1 if called else None, _BY[by], 1 if zombie_exact else 0,
+                1 if reap_exact else 0, 1 if cut else 0, argvs[argv], strings[cgroup],
+            )  # fmt: skip
+            rare: Row = life[RARE_AT:]
+            if rare == SIMPLE:
+                simple.append((*row, 0))
+            else:
+                self._add_rare(row, *rare)
+        return self._lives
 
-    def _add_parts(self, number: int, life: Life) -> None:
+    def _add_rare(
+        self, row: Row, fork_stack: Optional[Stack], fork_site: Optional[Frame],
+        reap_stack: Optional[Stack], reap_site: Optional[Frame], parent: Optional[Actor],
+        was_zombie: bool, execs: Sequence[Execution], reparents: Sequence[Reparenting],
+        meanwhile: Optional[Activity], unseen: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        frames, stacks = self._frames, self._stacks
+        columns: tuple[str, ...] = _COMMON
+        number = row[0]
+        row = (*row, 1 if was_zombie else 0)
+        code = (stacks[fork_stack], frames[fork_site], stacks[reap_stack], frames[reap_site])
+        if parent is not None or any(code):
+            columns += _CODE
+            row += code
+            if parent is not None:
+                columns += _PARENT
+                row += parent
+        self._life_rows[columns].append(row)
         rows = self._rows
-        for n, (ns, filename) in enumerate(life.execs):
+        for n, (ns, filename) in enumerate(execs):
             rows["exec"].append((number, n, ns, filename))
-        for n, (ns, from_, to, kind, while_zombie, exact) in enumerate(life.reparents):
+        for n, (ns, from_, to, kind, while_zombie, exact) in enumerate(reparents):
             flags = (int(while_zombie), int(exact))
             rows["reparent"].append((number, n, ns, *from_, *to, kind.value, *flags))
-        for n, (field, reason) in enumerate(life.unseen.items()):
-            text = self._strings.get(reason) or self._string(reason)
-            rows["unseen"].append((number, n, field, text))
-        if life.meanwhile is not None:
-            rows["meanwhile"].append((number, *self._activity(life.meanwhile)))
+        for n, (field, reason) in enumerate(unseen.items()):
+            rows["unseen"].append((number, n, field, self._strings[reason]))
+        if meanwhile is not None:
+            rows["meanwhile"].append((number, *self._activity(meanwhile)))
 
     def _activity(self, seen: Activity) -> Row:
         ns, thread, since_ns, syscall, stack, site = seen
-        return (ns, *thread, since_ns, syscall, self._stack(stack), self._frame(site))
+        return (ns, *thread, since_ns, syscall, self._stacks[stack], self._frames[site])
 
     def add_join(self, join: Join) -> None:
         """Add a join."""
@@ -154,49 +167,27 @@ class RowBuffer:
         row = (
             number, join.pid, join.tid, join.child_pid, join.timeout_s, join.began_ns,
             join.ended_ns, join.returned, join.kind, join.blocked_ns, *(join.by or _NO_ACTOR),
-            self._stack(join.stack), self._frame(join.site),
+            self._stacks[join.stack], self._frames[join.site],
         )  # fmt: skip
         self._rows["wait"].append(row)
         for n, (pid, start_ns) in enumerate(join.children):
             self._rows["wait_child"].append((number, n, pid, start_ns))
-
-    def _argv(self, argv: tuple[str, ...]) -> int:
-        return _remember(self._argvs, argv, self._text(json.dumps(argv)))
-
-    def _string(self, text: str) -> int:
-        return _remember(self._strings, text, self._text(text))
 
     def _text(self, text: str) -> int:
         self._texts = number = self._texts + 1
         self._rows["text"].append((number, text))
         return number
 
-    def _frame(self, frame: Optional[Frame]) -> Optional[int]:
-        if frame is None:
-            return None
-        known = self._frames.get(frame)
-        if known is not None:
-            return known
+    def _store_frame(self, frame: Frame) -> int:
         self._frame_ids = number = self._frame_ids + 1
         self._rows["frame"].append((number, *frame))
-        return _remember(self._frames, frame, number)
+        return number
 
-    def _stack(self, stack: Optional[Stack]) -> Optional[int]:
-        if stack is None:
-            return None
-        same = self._same.get(id(stack))
-        if same is not None:
-            return same[1]
-        number = self._stacks.get(stack)
-        if number is None:
-            self._stack_ids = number = self._stack_ids + 1
-            self._rows["stack"].append((number, stack.problem))
-            for depth, frame in enumerate(stack.frames):
-                self._rows["stack_frame"].append((number, depth, self._frame(frame)))
-            _remember(self._stacks, stack, number)
-        if len(self._same) >= CACHED:
-            self._same.clear()
-        self._same[id(stack)] = (stack, number)  # held, so that its id stays its own
+    def _store_stack(self, stack: Stack) -> int:
+        self._stack_ids = number = self._stack_ids + 1
+        self._rows["stack"].append((number, stack.problem))
+        for depth, frame in enumerate(stack.frames):
+            self._rows["stack_frame"].append((number, depth, self._frames[frame]))
         return number
 
 
@@ -205,21 +196,6 @@ def insert(table: str, columns: Optional[tuple[str, ...]] = None) -> str:
     """Return the statement that inserts a row with these columns; None means all."""
     names = columns or COLUMNS[table]
     return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join('?' * len(names))})"
-
-
-def _insert_life(groups: int) -> str:
-    names: tuple[str, ...] = _ALWAYS
-    for group, columns in _GROUPS.items():
-        if groups & group:
-            names += columns
-    return insert("life", names)
-
-
-def _remember(cache: dict[Value, int], value: Value, number: int) -> int:
-    if len(cache) >= CACHED:
-        cache.clear()
-    cache[value] = number
-    return number
 
 
 def storable(row: Row) -> Row:

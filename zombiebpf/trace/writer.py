@@ -12,15 +12,15 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Meta
 from zombiebpf.model.join import Join
-from zombiebpf.model.life import Key, Life
+from zombiebpf.model.life import Key, LifeRow
 from zombiebpf.trace import file
 from zombiebpf.trace.encode import DELETES, RowBuffer, insert, storable
 from zombiebpf.trace.metadata import boot_id, meta_rows
@@ -87,8 +87,13 @@ class TraceWriter:
     def __exit__(self, *_: object) -> None:
         """Write the rest; without close() before, the trace stays marked as cut."""
         if self._db is not None:
-            self._commit(())
+            self._commit()
             self._merge_wal()
+
+    @property
+    def flushed_ns(self) -> int:
+        """When the last flush() was, CLOCK_MONOTONIC."""
+        return self._flushed_ns
 
     @property
     def due(self) -> bool:
@@ -97,24 +102,24 @@ class TraceWriter:
             len(self._rows) >= BATCH or time.monotonic_ns() - self._flushed_ns >= FLUSH_NS
         )
 
-    def add(self, lives: Iterable[Life], joins: Optional[Iterable[Join]] = None) -> None:
+    def add(self, lives: Sequence[LifeRow], joins: Optional[Iterable[Join]] = None) -> None:
         """Add final process records and joins; None for `joins` means they are not observed."""
         if self._db is None:
             return
         provisional = self._provisional
-        for life in lives:
-            if provisional:
-                known = provisional.pop((life.pid, life.start_ns), None)
+        if provisional:
+            for life in lives:
+                known = provisional.pop((life[0], life[1]), None)
                 if known is not None:
                     self._stale.append(known[0])
-            self._rows.add_life(life)
+        self._rows.add(lives)
         if joins is not None:
             self._joins = True
             for join in joins:
                 self._rows.add_join(join)
 
-    def flush(self, running: Iterable[Life] = (), meta: Optional[Meta] = None) -> None:
-        """Write what was added, and the records in `running` (unfinished ones) that have changed.
+    def flush(self, changed: Iterable[LifeRow] = (), meta: Optional[Meta] = None) -> None:
+        """Write what was added, and the unfinished records that have changed since the last call.
 
         `meta`, if given, updates the number of lost records.
         """
@@ -122,7 +127,8 @@ class TraceWriter:
             return
         if meta is not None:
             self._meta = meta
-        self._commit(running)
+        self._add_unfinished(changed)
+        self._commit()
         if self._db is not None and self._rotate is not None and self._is_full(self._rotate):
             self._next_part()
 
@@ -132,7 +138,7 @@ class TraceWriter:
         for _ in range(FINAL_TRIES):
             if self._db is None:
                 return
-            if self._commit((), closed=True):
+            if self._commit(closed=True):
                 break
         else:
             self._fail("another program keeps it locked")
@@ -144,8 +150,8 @@ class TraceWriter:
         self._descriptor, self._db = descriptor, db
         self._part += 1
         self._rows = RowBuffer()
-        # unfinished records that were written: the row's id, and what may change
-        self._provisional: dict[Key, tuple[int, tuple[Any, ...]]] = {}
+        # unfinished records that were written, with their rows' ids
+        self._provisional: dict[Key, tuple[int, LifeRow]] = {}
         self._stale: list[int] = []  # ids of rows whose processes have changed or ended
         self._began_ns = self._flushed_ns = time.monotonic_ns()
         try:
@@ -178,22 +184,23 @@ class TraceWriter:
     def _next_part(self) -> None:
         """Start the next part; unfinished records move to it."""
         self._stale += [number for number, _ in self._provisional.values()]
-        if not self._commit((), closed=True):
+        if not self._commit(closed=True):
             return  # tried again at the next flush
         self._merge_wal()
+        unfinished = [life for _, life in self._provisional.values()]
         try:
             number = self._part
             while not _rename(self._path, part_name(self._path, number)):
                 number += 1
             self._begin_part()
+            self._add_unfinished(unfinished)
         except (UsageError, OSError) as error:
             self._fail(str(error.strerror if isinstance(error, OSError) else error.what))
 
-    def _commit(self, running: Iterable[Life], closed: bool = False) -> bool:
+    def _commit(self, closed: bool = False) -> bool:
         """Write everything in one transaction. Return False if that failed, for now or for good."""
         assert self._db is not None
-        previous_ns, self._flushed_ns = self._flushed_ns, time.monotonic_ns()
-        self._add_changed(running, previous_ns)
+        self._flushed_ns = time.monotonic_ns()
         try:
             try:
                 self._transaction(closed)
@@ -224,23 +231,14 @@ class TraceWriter:
         self._write_meta(closed)
         _execute_locking(self._db, _COMMIT)
 
-    def _add_changed(self, running: Iterable[Life], before_ns: int) -> None:
-        """Add changed records; not those forked since `before_ns`, most of which end soon."""
+    def _add_unfinished(self, lives: Iterable[LifeRow]) -> None:
         provisional = self._provisional
-        for life in running:
-            if (life.fork_ns or 0) > before_ns:
-                continue
+        for life in lives:
             key = (life.pid, life.start_ns)
-            now = (
-                life.comm, life.argv, life.execs, life.exit_ns, life.zombie_ns, life.reparents,
-                life.unseen, life.meanwhile, life.fork_stack, life.fork_site, life.cgroup,
-            )  # fmt: skip
             known = provisional.get(key)
             if known is not None:
-                if known[1] == now:
-                    continue
                 self._stale.append(known[0])
-            provisional[key] = (self._rows.add_life(life), now)
+            provisional[key] = (self._rows.add((life,)), life)
 
     def _write_meta(self, closed: bool) -> None:
         assert self._db is not None

@@ -47,11 +47,11 @@ def object_addresses(
     """
     if stack is None:
         return {}
-    is_object = rules.objects(stack)
+    end = first + len(selves)
     return {
-        index: address
-        for index, address in enumerate(selves, first)
-        if address and index < len(is_object) and is_object[index]
+        index: selves[index - first]
+        for index in rules.objects(stack)
+        if first <= index < end and selves[index - first]
     }
 
 

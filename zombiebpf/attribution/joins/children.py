@@ -13,6 +13,8 @@ from zombiebpf.model.stack import Stack
 
 _Name = TypeVar("_Name")
 
+_EXITING = int(ReapFlags.EXITING)  # a flag's own `&` takes longer than all of reap()
+
 MAX_REAPED = 8192  # reaped children that are remembered: a join may still wait for them
 MAX_PENDING = 1024  # forks whose stack has not arrived
 
@@ -119,7 +121,7 @@ class Children:
         if child is None or child.reap_ns is not None:
             return child
         child.reap_ns = event.ns
-        if event.flags & ReapFlags.EXITING:
+        if event.flags & _EXITING:
             child.by_kernel = True
         else:
             child.reaper = Actor(event.reaper_pid, event.reaper_tid, event.comm)

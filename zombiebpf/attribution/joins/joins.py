@@ -8,7 +8,7 @@ block, at a reap. A join that makes no system call is not observed.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Callable, Optional
 
 from zombiebpf.attribution.joins.capture import (
@@ -49,15 +49,16 @@ from zombiebpf.model.units import NS_PER_S
 # A call that woke up so long ago, with nothing observed of its thread since, has ended.
 WOKEN_UP_NS = NS_PER_S
 MAX_TIMEOUTS = 4096
+_OF_FORK, _OF_WAIT, _OF_REAP, _ = map(int, StackKind)
 _WAITS = frozenset({"wait4", "waitid"})
 
 
 class Joins:
-    """Turn events into joins: feed() takes events and returns the joins that have ended.
+    """Turn events into joins: take() takes an event, ended() returns the joins that have ended.
 
-    The lifecycle must be given the same events afterwards, as it asks had_timeout(). `stack`
-    returns the stack for the id and problem of a StackOf, or None. `syscalls` maps system
-    call numbers of the observed machine to names.
+    It is the lifecycle's Watcher, which says which events it is given. `stack` returns the
+    stack for the id and problem of a StackOf, or None. `syscalls` maps system call numbers
+    of the observed machine to names.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Joins:
         self._children = Children()
         self._forkservers = ForkserverChildren(self._children)
         self._open = OpenJoins(self._end)
+        self.waiting = self._open.by_thread
         self._waits: dict[int, Wait] = {}  # by TID: their stacks have not arrived
         self._reaps: dict[int, tuple[Reap, bool]] = {}  # by TID; whether a join took it
         self._timeouts: dict[Key, None] = {}
@@ -89,16 +91,17 @@ class Joins:
             Block: self._block,
         }
 
-    def feed(self, events: Sequence[Event]) -> list[Join]:
-        """Take events. Return the joins that have ended, in the order of their ends."""
-        handlers = self._handlers
-        for event in events:
-            handler = handlers.get(event.__class__)
-            if handler is not None:
-                handler(event)
-        if self._open and events and events[-1].ns - self._checked_ns > WOKEN_UP_NS // 10:
-            self._checked_ns = events[-1].ns
-            self._open.give_up(self._checked_ns - WOKEN_UP_NS)
+    def take(self, event: Event) -> None:
+        """Take an event."""
+        handler = self._handlers.get(event.__class__)
+        if handler is not None:
+            handler(event)
+
+    def ended(self, ns: int) -> list[Join]:
+        """Return the joins that have ended, in the order of their ends; `ns` is now."""
+        if self._open and ns - self._checked_ns > WOKEN_UP_NS // 10:
+            self._checked_ns = ns
+            self._open.give_up(ns - WOKEN_UP_NS)
         return self._take()
 
     def finish(self) -> list[Join]:
@@ -124,7 +127,7 @@ class Joins:
 
     def _stack_of(self, event: StackOf) -> None:
         stack = self._stack(event.stack_id, event.problem)
-        if event.kind == StackKind.FORK:
+        if event.kind == _OF_FORK:
             found = object_addresses(self._rules, stack, event.first, event.selves)
             rule = self._rules.match(stack).rule if stack is not None else None
             if rule is not None and rule.helper:
@@ -134,12 +137,12 @@ class Joins:
                 self._forkservers.forked(child)
             if stack is not None and not event.first:
                 self._open.leave(event.tid, stack)
-        elif event.kind == StackKind.WAIT:
+        elif event.kind == _OF_WAIT:
             wait = self._waits.pop(event.tid, None)
             if wait is not None and wait.ns == event.ns and stack is not None:
                 key = (event.pid, event.start_ns)
                 self._waiting(wait, capture_of(self._rules, event, key, stack))
-        elif event.kind == StackKind.REAP:
+        elif event.kind == _OF_REAP:
             reap, joined = self._reaps.pop(event.tid, (None, False))
             if reap is None or (reap.pid, reap.start_ns) != (event.pid, event.start_ns):
                 return

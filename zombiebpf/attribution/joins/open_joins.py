@@ -20,21 +20,21 @@ class OpenJoins:
 
     def __init__(self, end: Callable[[OpenJoin], None]) -> None:
         self._end = end
-        self._open: dict[int, list[OpenJoin]] = {}  # by TID; a signal handler's join is inside
+        self.by_thread: dict[int, list[OpenJoin]] = {}  # by TID; a signal handler's join is inside
 
     def __bool__(self) -> bool:
-        return bool(self._open)
+        return bool(self.by_thread)
 
     def of_thread(self, tid: int) -> Sequence[OpenJoin]:
         """Return the joins of a thread, the outermost call first."""
-        return self._open.get(tid, ())
+        return self.by_thread.get(tid, ())
 
     def add(self, join: OpenJoin) -> None:
         """Add a join that has begun, inside the thread's open joins."""
-        if len(self._open) >= MAX_THREADS:
-            for each in reversed(self._open.pop(next(iter(self._open)))):
+        if len(self.by_thread) >= MAX_THREADS:
+            for each in reversed(self.by_thread.pop(next(iter(self.by_thread)))):
                 self._end(each)
-        self._open.setdefault(join.tid, []).append(join)
+        self.by_thread.setdefault(join.tid, []).append(join)
 
     def current(self, capture: Capture, child: Optional[ChildRecord]) -> Optional[OpenJoin]:
         """Return the open join that a capture is of; close it if it is for another child."""
@@ -58,17 +58,17 @@ class OpenJoins:
 
     def give_up(self, before_ns: int) -> None:
         """Close the joins that woke up before `before_ns` and were not seen since."""
-        for joins in list(self._open.values()):
+        for joins in list(self.by_thread.values()):
             for join in tuple(reversed(joins)):
                 if join.ended_ns is not None and join.last_ns < before_ns:
                     self.close(join)
 
     def close(self, join: OpenJoin) -> None:
         """End a join."""
-        joins = self._open[join.tid]
+        joins = self.by_thread[join.tid]
         joins.remove(join)
         if not joins:
-            del self._open[join.tid]
+            del self.by_thread[join.tid]
         if join.ended_ns is None:
             join.ended_ns = join.last_ns  # it did not block, or not for long
         self._end(join)
@@ -76,15 +76,15 @@ class OpenJoins:
     def exit(self, event: Exit) -> None:
         """End all joins of a process that has exited."""
         process = (event.pid, event.start_ns)
-        for tid in [tid for tid, each in self._open.items() if each[0].process == process]:
-            for join in reversed(self._open.pop(tid)):
+        for tid in [tid for tid, each in self.by_thread.items() if each[0].process == process]:
+            for join in reversed(self.by_thread.pop(tid)):
                 if join.ended_ns is None:
                     join.ended_ns = event.ns
                 self._end(join)
 
     def finish(self) -> None:
         """End the observation: the joins that are open get no end."""
-        for joins in list(self._open.values()):
+        for joins in list(self.by_thread.values()):
             for join in reversed(joins):
                 self._end(join)
-        self._open.clear()
+        self.by_thread.clear()

@@ -32,7 +32,8 @@ class Rules:
     """Rules in their order of precedence: the first one that holds decides.
 
     match(stack) returns the Match of the rules that need only the stack. objects(stack) returns
-    for each frame whether its first local variable is the object of children. Both are cached.
+    the indexes of the frames whose first local variable is the object of children. Both are
+    cached.
     """
 
     def __init__(self, rules: Sequence[Rule], objects: Sequence[Pattern] = ()) -> None:
@@ -41,7 +42,9 @@ class Rules:
         self._places = {id(rule): place for place, rule in enumerate(rules)}
         self._objects = tuple(objects)
         self.match: Callable[[Stack], Match] = lru_cache(_MAX_CACHED)(self._match)
-        self.objects: Callable[[Stack], tuple[bool, ...]] = lru_cache(_MAX_CACHED)(self._is_object)
+        self.objects: Callable[[Stack], tuple[int, ...]] = lru_cache(_MAX_CACHED)(
+            self._object_frames
+        )
 
     def of_child(
         self, stack: Stack, fork_stack: Optional[Stack], ran: Optional[str]
@@ -63,10 +66,11 @@ class Rules:
                 return rule
         return None
 
-    def _is_object(self, stack: Stack) -> tuple[bool, ...]:
+    def _object_frames(self, stack: Stack) -> tuple[int, ...]:
         return tuple(
-            any(pattern.matches(frame, where) for pattern in self._objects)
-            for frame, where in zip(stack.frames, origins(stack))
+            index
+            for index, (frame, where) in enumerate(zip(stack.frames, origins(stack)))
+            if any(pattern.matches(frame, where) for pattern in self._objects)
         )
 
     def _match(self, stack: Stack) -> Match:
