@@ -332,7 +332,7 @@ def test_the_exit_function_joined_another_one_first() -> None:
     assert [each.kind for each in findings(seen(late, joins=(waiting,)))] == ["slow reap"]
     again = join(7, "reaped", 2 * S, kind="atexit")
     assert [each.kind for each in findings(seen(late, joins=(waiting, again)))] == ["slow reap"]
-    earlier = replace(waiting, kind="Process.join")  # not by the exit function
+    earlier = waiting._replace(kind="Process.join")  # not by the exit function
     assert [each.kind for each in findings(seen(late, joins=(earlier, again)))] == ["leak"]
 
 
@@ -459,7 +459,7 @@ def test_who_forks_by_itself_and_waits_has_lost_a_status() -> None:
 
 
 def test_a_wait_by_the_wrong_process() -> None:
-    wrong = replace(join(7, None, kind="os.waitpid"), pid=555, tid=555)
+    wrong = join(7, None, kind="os.waitpid")._replace(pid=555, tid=555)
     found = only(seen(child(7), joins=(wrong,)))
     assert found.kind == "wrong process"
     assert found.evidence == ["PID 555 waited for PID 7, a child of python3 41230"]
@@ -471,8 +471,8 @@ def test_a_wait_by_the_wrong_process() -> None:
         " or a Process is of no use in another process"
     )
     assert (found.site, found.lives, found.joins) == (frame("main:50"), [child(7)], [wrong])
-    for right in (replace(wrong, pid=APP.pid), replace(wrong, kind="Process.join"),
-                  replace(wrong, ended_ns=None)):  # fmt: skip
+    for right in (wrong._replace(pid=APP.pid), wrong._replace(kind="Process.join"),
+                  wrong._replace(ended_ns=None)):  # fmt: skip
         assert findings(seen(child(7), joins=(right,))) == []
         assert only(seen(child(7), joins=(right, wrong))).joins == [wrong]
     reaped = join(7, "reaped", kind="os.waitpid")

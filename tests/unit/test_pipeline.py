@@ -40,7 +40,7 @@ from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import LATE_NS, Activity, Actor, Life, LifeRow, State
 from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.model.wire import RECORD_BYTES, Records
-from zombiebpf.observe.pipeline import IDLE_POLL_S, POLL_S, QUIET_READS, Pipeline
+from zombiebpf.observe.pipeline import POLL_S, SOON_POLL_S, SOON_READS, Pipeline
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.observe.sinks import MemorySink
 
@@ -104,6 +104,7 @@ class FakeObserver:
         self.interpreters = FakeInterpreters()
         self.doing: Optional[ThreadActivity] = None
         self.looked_at: list[tuple[int, int]] = []
+        self.expects_interpreters = False
 
     def read(self) -> Records:
         return self.batches.pop(0) if self.batches else Records()
@@ -402,18 +403,44 @@ def test_a_young_zombie_is_not_asked_for() -> None:
 # how long to sleep
 
 
-def test_the_pause_grows_after_a_second_without_events() -> None:
-    pipeline, _ = made(FakeObserver(plain(0, C), *[[]] * (QUIET_READS - 1), plain(1000, P)))
-    assert pipeline.poll_s == POLL_S
-    for _ in range(QUIET_READS):
+def test_the_pause_is_short_for_a_second_after_an_unknown_program() -> None:
+    observer = FakeObserver()
+    pipeline, _ = made(observer)
+    for unknown in (False, True):
+        observer.expects_interpreters = unknown
+        pipeline.drain()
+        observer.expects_interpreters = False
+        for _ in range(SOON_READS - 1):
+            assert pipeline.poll_s == SOON_POLL_S
+            pipeline.drain()
         pipeline.drain()
         assert pipeline.poll_s == POLL_S
-    pipeline.drain()  # a batch again, in the last read before it would have grown
-    for _ in range(QUIET_READS - 1):
+
+
+def settled(observer: FakeObserver) -> Pipeline:
+    """A pipeline that nothing new has happened to for a second."""
+    batches, observer.batches = observer.batches, []
+    pipeline, _ = made(observer)
+    for _ in range(SOON_READS):
         pipeline.drain()
-    assert pipeline.poll_s == POLL_S
+    observer.batches = batches
+    return pipeline
+
+
+def test_processes_that_come_and_go_are_read_in_large_batches() -> None:
+    pipeline = settled(FakeObserver(plain(0, C), plain(1000, P)))
+    for _ in range(2):
+        assert pipeline.drain()
+        assert pipeline.poll_s == POLL_S
+
+
+def test_a_zombie_is_looked_at_when_it_becomes_late() -> None:
+    born = time.monotonic_ns() - LATE_NS // 2
+    pipeline = settled(FakeObserver(until_zombie(born - 400), [reap(born + 1, C)]))
     pipeline.drain()
-    assert pipeline.poll_s == IDLE_POLL_S
+    assert SOON_POLL_S <= pipeline.poll_s <= (LATE_NS // 2) / S
+    pipeline.drain()  # it was reaped
+    assert pipeline.poll_s == POLL_S
 
 
 def test_a_full_batch_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -422,14 +449,14 @@ def test_a_full_batch_is_followed_by_the_next_at_once(monkeypatch: pytest.Monkey
     pipeline.drain()
     assert pipeline.poll_s == 0
     pipeline.drain()
-    assert pipeline.poll_s == POLL_S
+    assert pipeline.poll_s > 0
 
 
 def test_the_ring_buffer_holds_what_comes_in_the_longest_pause() -> None:
     records = RING_PAGES * mmap.PAGESIZE // (RECORD_BYTES + 8)
-    assert records / IDLE_POLL_S > 1_500_000
-    assert POLL_S < IDLE_POLL_S
-    assert QUIET_READS * POLL_S >= 1  # a program that runs in steps is not idle
+    assert records / POLL_S > 1_500_000
+    assert SOON_POLL_S < POLL_S
+    assert SOON_READS * SOON_POLL_S >= 1
 
 
 # what only /proc tells

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -15,8 +14,8 @@ from zombiebpf.scenario.agreement import disagreements
 from zombiebpf.scenario.joins import ChildJoin
 
 MARKED = Join(100, 100, 200, 1.5, 1_000, 9_000, "timeout")
-SEEN = replace(
-    MARKED, kind="Process.join(timeout)", began_ns=2_000, ended_ns=8_000, timeout_s=1.501
+SEEN = MARKED._replace(
+    kind="Process.join(timeout)", began_ns=2_000, ended_ns=8_000, timeout_s=1.501
 )
 
 
@@ -36,8 +35,8 @@ def test_they_agree() -> None:
 
 
 def test_others_do_not_matter() -> None:
-    other = replace(SEEN, kind="Popen.wait", returned="reaped")
-    elsewhere = replace(SEEN, pid=300, tid=300)
+    other = SEEN._replace(kind="Popen.wait", returned="reaped")
+    elsewhere = SEEN._replace(pid=300, tid=300)
     assert compared(marked(), SEEN, other, elsewhere) == []
 
 
@@ -53,18 +52,18 @@ def test_others_do_not_matter() -> None:
     ],
 )
 def test_each_difference_is_told(change: dict[str, Any], words: str) -> None:
-    (line,) = compared(marked(), replace(SEEN, **change))
+    (line,) = compared(marked(), SEEN._replace(**change))
     assert words in line
 
 
 def test_a_server_forks_so_that_the_child_may_be_unknown() -> None:
-    unknown = replace(SEEN, child_pid=None)
+    unknown = SEEN._replace(child_pid=None)
     assert compared(marked(), unknown, by_server=True) == []
-    assert compared(marked(), replace(SEEN, child_pid=201), by_server=True) != []
-    nothing = replace(unknown, returned=None)
+    assert compared(marked(), SEEN._replace(child_pid=201), by_server=True) != []
+    nothing = unknown._replace(returned=None)
     assert compared(marked(), nothing, by_server=True) == []
     assert compared(marked(), nothing) != []
-    assert compared(marked(), replace(unknown, returned="reaped"), by_server=True) != []
+    assert compared(marked(), unknown._replace(returned="reaped"), by_server=True) != []
 
 
 def test_one_join_is_seen_once() -> None:
@@ -75,14 +74,14 @@ def test_one_join_is_seen_once() -> None:
 
 @pytest.mark.parametrize("change", [{"began_ns": 999}, {"ended_ns": 9_001}, {"ended_ns": None}])
 def test_what_reaches_beyond_the_marks_is_another_join(change: dict[str, Any]) -> None:
-    lines = compared(marked(), replace(SEEN, **change))
+    lines = compared(marked(), SEEN._replace(**change))
     assert [each.partition(":")[0] for each in lines] == ["marked, not seen", "seen, not marked"]
 
 
 def test_a_join_that_needs_no_system_call() -> None:
-    known = replace(MARKED, returned="already_reaped")
+    known = MARKED._replace(returned="already_reaped")
     assert compared(marked(known)) == []
-    assert compared(marked(known), replace(SEEN, returned="already_reaped")) == []
+    assert compared(marked(known), SEEN._replace(returned="already_reaped")) == []
     assert compared(marked()) == ["marked, not seen: join(1.5) of 200 by 100: timeout"]
 
 
@@ -93,9 +92,9 @@ def test_a_server_may_have_told_before_the_join() -> None:
 
 
 def test_the_interpreters_own_joins_at_its_end_are_not_marked() -> None:
-    late = replace(SEEN, began_ns=10_000, ended_ns=11_000)
+    late = SEEN._replace(began_ns=10_000, ended_ns=11_000)
     at_exit = Stack((Frame("BaseProcess.join", "p.py", 1), Frame("_exit_function", "u.py", 2)))
-    assert compared(marked(), SEEN, replace(late, stack=at_exit)) == []
+    assert compared(marked(), SEEN, late._replace(stack=at_exit)) == []
     assert compared(marked(), SEEN, late) == [
         "seen, not marked: join(1.501) of 200 by 100: timeout"
     ]

@@ -21,7 +21,7 @@ from zombiebpf.command.inherited import InheritedState
 from zombiebpf.errors import CommandError
 from zombiebpf.kernel.interpreters import InterpreterRegistry
 from zombiebpf.kernel.observer import Observer
-from zombiebpf.model.events import Event
+from zombiebpf.model.wire import Records
 from zombiebpf.observe.command_run import CommandRun
 from zombiebpf.observe.rule_files import load_rules
 from zombiebpf.python.stacks import Stacks
@@ -32,6 +32,7 @@ class BrokenObserver:
 
     def __init__(self, reads: int) -> None:
         self.reads = reads
+        self.expects_interpreters = False
         self.hooks: dict[str, str] = {}
         self.precision: dict[str, str] = {}
         self.stacks = Stacks()
@@ -45,11 +46,11 @@ class BrokenObserver:
     def following_forks(self) -> Iterator[None]:
         yield
 
-    def read(self) -> list[Event]:
+    def read(self) -> Records:
         self.reads -= 1
         if self.reads < 0:
             raise ValueError("the ring is torn")
-        return []
+        return Records()
 
     def lost(self) -> dict[str, int]:
         return {}

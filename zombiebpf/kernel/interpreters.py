@@ -268,8 +268,13 @@ class InterpreterDiscovery:
         # by PID, of those whose libpython may not be mapped yet: tries left, exec time
         self._pending: dict[int, tuple[int, int]] = {}
 
-    def look(self, records: Records) -> None:
-        """Register the interpreters that a batch of records executed; retry earlier ones."""
+    def look(self, records: Records) -> bool:
+        """Register the interpreters that a batch of records executed; retry earlier ones.
+
+        Return whether a program was executed that was not known, or an interpreter may
+        still come: the next look had better be soon.
+        """
+        known = len(self._is_python)
         for pid in list(self._pending):
             self._try(pid)
         for each in records.events(wire.TEXT):
@@ -282,6 +287,7 @@ class InterpreterDiscovery:
                 ns, name = self._names.pop(event.pid)
                 if ns == event.ns:
                     self._executed(event.pid, name, ns)
+        return bool(self._pending) or len(self._is_python) != known
 
     def _executed(self, pid: int, name: bytes, ns: int) -> None:
         path = os.fsdecode(name)

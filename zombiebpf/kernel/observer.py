@@ -62,6 +62,8 @@ class Observer:
         self._texts = VariableRingBuffer(probes["pyrecords"].map_fd, PY_RING_PAGES)
         self.interpreters = InterpreterRegistry(probes)
         self.stacks = Stacks(qualified=Qualnames(self.interpreters.read_source).of)
+        # whether an interpreter that is not known yet may start now
+        self.expects_interpreters = False
         self._discovery = InterpreterDiscovery(self.interpreters, image_of_program)
         self._closing = ExitStack()
         self._closing.callback(probes.close)
@@ -141,8 +143,8 @@ class Observer:
     def expect_interpreters(self, path: Sequence[str], program: Optional[str] = None) -> None:
         """Register the interpreters of this machine, and that of `program`, before they start.
 
-        `path` are the directories of PATH. Other interpreters are discovered some 20 ms
-        after their first start, 100 ms if nothing happened before.
+        `path` are the directories of PATH. Other interpreters are discovered when their first
+        exec is read: 20 to 100 ms after it.
         """
         found = image_of_program(program, path) if program is not None else None
         if found is not None:
@@ -164,7 +166,7 @@ class Observer:
         records = Records(self._ring.read(MAX_BATCH), self._ring.stride, _HEADER_BYTES)
         if records:
             self._read_texts()
-        self._discovery.look(records)
+        self.expects_interpreters = self._discovery.look(records)
         return records
 
     def _read_texts(self) -> None:

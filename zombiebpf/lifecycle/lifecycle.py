@@ -216,6 +216,18 @@ class Lifecycle:
         return found
 
     @property
+    def oldest_zombie_ns(self) -> Optional[int]:
+        """Return when the first zombie died that zombies_since() has not returned; None: none."""
+        zombies = self._zombies
+        while zombies:
+            ns, key = zombies[0]
+            life = self._open.get(key)
+            if life is not None and life.reap_ns is None:
+                return ns
+            zombies.popleft()
+        return None
+
+    @property
     def alive(self) -> int:
         """Return the number of processes that have not been reaped."""
         return self._alive

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from zombiebpf.model.life import Actor
@@ -18,8 +17,7 @@ class Child(NamedTuple):
     start_ns: Optional[int]  # None: unknown which process of this PID it was
 
 
-@dataclass(frozen=True)
-class Join:
+class Join(NamedTuple):
     """A call in which a thread waited for one or more children. None: not observed."""
 
     pid: Optional[int]

@@ -20,14 +20,18 @@ from zombiebpf.model import wire
 from zombiebpf.model.events import Fork, Snapshot
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import LATE_NS, Activity, Actor, LifeRow
+from zombiebpf.model.units import NS_PER_S
 from zombiebpf.model.wire import Records
 from zombiebpf.observe.sinks import Sink
 
-# Between two reads, while something happens; and after QUIET_READS in a row that found nothing.
-# The ring buffer takes 170,000 records: a storm that starts in the longer pause may send
-# 1.7 million records a second, some 340,000 processes, before one is lost.
-POLL_S, IDLE_POLL_S = 0.02, 0.1
-QUIET_READS = 50
+# Between two reads. A large batch costs less a process than many small ones: after each pause
+# all caches are cold. The ring buffer takes 170,000 records: a storm that starts in the pause
+# may send 1.7 million records a second, some 340,000 processes, before one is lost.
+POLL_S = 0.1
+# While what is read may not wait: for SOON_READS after an unknown program was started, which may
+# be a Python that is to be registered; and when a zombie is about to be late.
+SOON_POLL_S = 0.02
+SOON_READS = 50
 
 
 class Pipeline:
@@ -59,8 +63,8 @@ class Pipeline:
             watcher=self._joins,
             completed=completed,
         )
-        self._quiet_reads = 0
-        self.poll_s = POLL_S  # how long to sleep before the next read
+        self._soon_reads = SOON_READS
+        self.poll_s = SOON_POLL_S  # how long to sleep before the next read
         self.read_to_ns = 0  # CLOCK_MONOTONIC, of the last event
 
     @property
@@ -91,14 +95,25 @@ class Pipeline:
         if records:
             self.read_to_ns = records.ns(-1)
             self._take(records)
-            self._quiet_reads = 0
-        else:
-            self._quiet_reads += 1
-        full = len(records) >= MAX_BATCH
-        self.poll_s = 0.0 if full else IDLE_POLL_S if self._quiet_reads >= QUIET_READS else POLL_S
-        for life in self._lifecycle.zombies_since(time.monotonic_ns() - LATE_NS):
+        late_ns = time.monotonic_ns() - LATE_NS
+        for life in self._lifecycle.zombies_since(late_ns):
             life.meanwhile = self._activity(life)
+        self.poll_s = self._pause(len(records) >= MAX_BATCH, late_ns)
         return bool(records)
+
+    def _pause(self, full: bool, late_ns: int) -> float:
+        """Return how long to sleep; zombies from before `late_ns` have been looked at."""
+        if full:
+            return 0.0
+        self._soon_reads -= 1
+        if self._observer.expects_interpreters:
+            self._soon_reads = SOON_READS
+        if self._soon_reads > 0:
+            return SOON_POLL_S
+        oldest_ns = self._lifecycle.oldest_zombie_ns
+        if oldest_ns is None:
+            return POLL_S
+        return min(max((oldest_ns - late_ns) / NS_PER_S, SOON_POLL_S), POLL_S)
 
     def drain_all(self) -> None:
         """Read all events up to the time of the call."""

@@ -30,12 +30,15 @@ def capture_of(rules: Rules, event: Union[StackOf, Block], process: Key, stack: 
     """Return the capture that an event of a thread of `process` brought."""
     match = rules.match(stack)
     call = match.call
-    if call is None:
-        return Capture(process, event.tid, event.ns, stack, match, (), 0)
-    first = event.first if isinstance(event, StackOf) else 0
-    found = object_addresses(rules, stack, first, event.selves)
-    addresses = tuple(address for index, address in found.items() if index <= call)
-    return Capture(process, event.tid, event.ns, stack, match, addresses, found.get(call, 0))
+    addresses: tuple[int, ...] = ()
+    own = 0
+    if call is not None:
+        first = event.first if isinstance(event, StackOf) else 0
+        found = object_addresses(rules, stack, first, event.selves)
+        if found:
+            addresses = tuple([address for index, address in found.items() if index <= call])
+            own = found.get(call, 0)
+    return Capture(process, event.tid, event.ns, stack, match, addresses, own)
 
 
 def object_addresses(
@@ -60,5 +63,6 @@ def is_popen_sleep(stack: Stack, syscall: str) -> bool:
 
     It sleeps for 1, 2, 4... 50 ms.
     """
-    innermost = stack.frames[0].function if stack.frames else ""
-    return syscall in _SLEEPS and innermost.rsplit(".", 1)[-1] == "_wait"
+    if syscall not in _SLEEPS or not stack.frames:
+        return False
+    return stack.frames[0].function.rsplit(".", 1)[-1] == "_wait"

@@ -22,10 +22,13 @@ MAX_PENDING = 1024  # forks whose stack has not arrived
 class ChildRecord:
     """What joins need to know of a child of a Python process."""
 
-    __slots__ = (
-        "by_kernel", "exit_ns", "fork_ns", "key", "ns_pid", "objects", "parent", "programs", "ran",
-        "reap_ns", "reap_objects", "reaper", "stack",
-    )  # fmt: skip
+    programs = 0
+    ran = b""  # filename of its first program
+    exit_ns: Optional[int] = None
+    reap_ns: Optional[int] = None
+    reaper: Optional[Actor] = None
+    by_kernel = False
+    reap_objects: frozenset[int] = frozenset()  # of the reaper's stack
 
     def __init__(
         self, key: Key, parent: Key, ns_pid: int, fork_ns: int, stack: Optional[Stack] = None
@@ -33,13 +36,6 @@ class ChildRecord:
         self.key, self.parent, self.ns_pid, self.fork_ns = key, parent, ns_pid, fork_ns
         self.stack = stack  # the forker's
         self.objects: set[int] = set()  # addresses of its Process, Popen, Pool...
-        self.programs = 0
-        self.ran = b""  # filename of its first program
-        self.exit_ns: Optional[int] = None
-        self.reap_ns: Optional[int] = None
-        self.reaper: Optional[Actor] = None
-        self.by_kernel = False
-        self.reap_objects: frozenset[int] = frozenset()  # of the reaper's stack
 
     @property
     def first_program(self) -> Optional[str]:

@@ -13,6 +13,7 @@ thread that was never seen asleep in start() is not known to be one of them.
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import lru_cache
 from typing import Optional
 
 from zombiebpf.attribution.frames import origin
@@ -45,7 +46,7 @@ class ForkserverChildren:
 
     def forked(self, child: ChildRecord) -> None:
         """Note a child whose forker's stack is known. Calls are in the order of forks."""
-        if child.stack is None or _calls(child.stack, 1) != [(_SERVER, "main")]:
+        if child.stack is None or not _is_server(child.stack):
             return
         forks = self._forks.setdefault(child.parent, [])
         self._forks.move_to_end(child.parent)
@@ -56,7 +57,7 @@ class ForkserverChildren:
 
     def read(self, block: Block, stack: Stack) -> None:
         """Take a read that a thread slept in: the pipe may bring it the PID of its child."""
-        if _calls(stack, 2) != [(_SERVER, "read_signed"), (_LAUNCHER, "_launch")]:
+        if not _is_launching(stack):
             return
         client = (block.pid, block.start_ns)
         if len(self._clients) < MAX_SERVERS:
@@ -130,6 +131,16 @@ class ForkserverChildren:
     def _parent(self, process: Key) -> Optional[Key]:
         record = self._children.get(process)
         return None if record is None else record.parent
+
+
+@lru_cache(1024)
+def _is_server(stack: Stack) -> bool:
+    return _calls(stack, 1) == [(_SERVER, "main")]
+
+
+@lru_cache(1024)
+def _is_launching(stack: Stack) -> bool:
+    return _calls(stack, 2) == [(_SERVER, "read_signed"), (_LAUNCHER, "_launch")]
 
 
 def _calls(stack: Stack, count: int) -> list[tuple[str, str]]:

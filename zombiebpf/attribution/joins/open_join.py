@@ -26,6 +26,23 @@ NON_EXIT_OPTIONS = 2 | 8 | 0x01000000
 class OpenJoin:
     """A join under construction: one call of a thread, from its first to its last event."""
 
+    ended_ns: Optional[int] = None  # None: the thread may still be in the call
+    blocked_ns: Optional[int] = None
+    wait_ns = 0  # when it entered the last wait call
+    waited = False  # in a wait call that may block
+    options = 0
+    syscall: Optional[str] = None  # of the wait call
+    timeout_ns: Optional[int] = None
+    deadline_ns: Optional[int] = None  # of the last poll
+    timed_out = False
+    sleeps = 0  # of Popen.wait(timeout), which polls and sleeps by turns
+    last_sleep = False  # one was shorter than its turn: it took the time that was left
+    pipe = 0  # that it polled last; a fork server reports one child by it
+    child: Optional[ChildRecord] = None
+    unrecorded_child: Optional[Child] = None  # that it reaped
+    children: Sequence[ChildRecord] = ()  # of a join for several
+    reaped = False  # by this thread in this call
+
     def __init__(self, capture: Capture, rule: Rule, began_ns: int) -> None:
         self.process, self.tid = capture.process, capture.tid
         self.rule, self.stack = rule, capture.stack
@@ -36,25 +53,11 @@ class OpenJoin:
         self.addresses: set[int] = set(capture.addresses)
         self.began_ns = began_ns
         self.last_ns = began_ns
-        self.ended_ns: Optional[int] = None  # None: the thread may still be in the call
-        self.blocked_ns: Optional[int] = None
-        self.wait_ns = 0  # when it entered the last wait call
-        self.waited = False  # in a wait call that may block
-        self.options = 0
-        self.syscall: Optional[str] = None  # of the wait call
-        self.timeout_ns: Optional[int] = None
-        self.deadline_ns: Optional[int] = None  # of the last poll
-        self.timed_out = False
-        self.sleeps = 0  # of Popen.wait(timeout), which polls and sleeps by turns
-        self.last_sleep = False  # one was shorter than its turn: it took the time that was left
-        self.pipe = 0  # that it polled last; a fork server reports one child by it
-        self.child: Optional[ChildRecord] = None
-        self.unrecorded_child: Optional[Child] = None  # that it reaped
-        self.children: Sequence[ChildRecord] = ()  # of a join for several
-        self.reaped = False  # by this thread in this call
 
     def index_in(self, stack: Stack) -> Optional[int]:
         """Return the index of this call's frame in a later stack; None: the call is over."""
+        if stack is self.stack:
+            return len(stack.frames) - len(self.outer) - 1
         frames, outer = stack.frames, self.outer
         cut = self.stack.problem is not None or stack.problem is not None
         for index in range(len(frames) - 1, -1, -1):
