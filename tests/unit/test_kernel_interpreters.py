@@ -16,7 +16,7 @@ from typing import Any, Callable, Union, cast
 import pytest
 
 from tests.unit.interpreter_images import CODE, image, offsets
-from zombiebpf.bpf import perf_events
+from zombiebpf.bpf import perf_events, syscall
 from zombiebpf.bpf.loaded import Probes
 from zombiebpf.kernel import interpreters, machine
 from zombiebpf.kernel.interpreters import START_BYTES, InterpreterRegistry, fingerprint
@@ -129,15 +129,26 @@ class FakeBpf:
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
 
-    def load(self, name: str, kind: int) -> int:
-        assert (name, kind) == ("on_python_start", 2)
-        return 5
+    def kernel_name(self, name: str) -> str:
+        assert name == "on_python_start"
+        return name
+
+    def code(self, name: str) -> bytes:
+        return name.encode()
+
+    def load(self, name: str, kind: int, code: bytes, attach_type: int) -> int:
+        assert (kind, code) == (2, b"on_python_start")
+        assert attach_type == (0 if self.refusal and self.descriptors else 48)
+        return self._descriptor()
 
     def attach(self, program: int, path: str, offset: int) -> int:
-        assert program == 5
         if self.refusal:
             raise PermissionError(13, "Permission denied", path)
+        assert program == self.descriptors[0]
         self.uprobes.append((path, offset))
+        return self._descriptor()
+
+    def _descriptor(self) -> int:
         pipe = os.pipe()
         os.close(pipe[1])
         self.descriptors.append(pipe[0])
@@ -147,6 +158,8 @@ class FakeBpf:
 @pytest.fixture
 def bpf(monkeypatch: pytest.MonkeyPatch) -> FakeBpf:
     made = FakeBpf()
+    monkeypatch.setattr(syscall, "load_program", made.load)
+    monkeypatch.setattr(syscall, "link_uprobe", made.attach)
     monkeypatch.setattr(perf_events, "attach_uprobe", made.attach)
     monkeypatch.setattr(machine, "pid_namespace", lambda: 0)
     return made
@@ -171,8 +184,10 @@ def test_a_binary_that_is_expected(bpf: FakeBpf, binary: str) -> None:
     pythons.close()
     for thread in set(threading.enumerate()) - before:  # it closes beside what comes next
         thread.join(10)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(bpf.descriptors[0])
+    assert len(bpf.descriptors) == 2  # the program and its uprobe
+    for each in bpf.descriptors:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(each)
     ((key, template),) = bpf["templates"].items()
     assert key == fingerprint(image(binary))
     assert template.runtime == 0x900000 - 0x12345678ABC  # from the function, which lies behind

@@ -17,11 +17,11 @@ from typing import NamedTuple, Optional
 _SYSCALLS = {"x86_64": 321, "aarch64": 280}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY = 0, 1, 2, 4
-_PROG_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN = 5, 15, 17
+_PROG_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 15, 17, 28
 PERCPU_TYPES = frozenset({5, 6, 10, 21})  # hash, array, LRU hash, cgroup storage
 
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26  # BPF_PROG_TYPE_...: KPROBE serves uprobes too
-TRACE_FENTRY = 24  # BPF_TRACE_FENTRY
+TRACE_FENTRY, TRACE_UPROBE_MULTI = 24, 48  # BPF_TRACE_...
 INSTRUCTION_BYTES = 8
 _NAME_BYTES = 16  # of a map or program, with the NUL: BPF_OBJ_NAME_LEN
 _LOG_BYTES = (4 << 20, 256 << 20)  # tried in turn: a whole log may be long
@@ -100,6 +100,25 @@ class _Tracepoint(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_uint64),
         ("prog_fd", ctypes.c_uint32),
+        ("unused", ctypes.c_uint32),
+    )
+
+
+class _UprobeLink(ctypes.Structure):
+    """The attributes of BPF_LINK_CREATE, with those of a link of type uprobe_multi."""
+
+    _fields_ = (
+        ("prog_fd", ctypes.c_uint32),
+        ("target_fd", ctypes.c_uint32),
+        ("attach_type", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+        ("path", ctypes.c_uint64),
+        ("offsets", ctypes.c_uint64),
+        ("ref_ctr_offsets", ctypes.c_uint64),
+        ("cookies", ctypes.c_uint64),
+        ("count", ctypes.c_uint32),
+        ("uprobe_flags", ctypes.c_uint32),
+        ("pid", ctypes.c_uint32),  # 0: any process
         ("unused", ctypes.c_uint32),
     )
 
@@ -230,6 +249,23 @@ def open_raw_tracepoint(program: int, name: str) -> int:
 def open_fentry(program: int) -> int:
     """Attach a program to its function (fentry). Return a descriptor; closing it detaches."""
     return _call(_RAW_TRACEPOINT_OPEN, _Tracepoint(prog_fd=program))
+
+
+def link_uprobe(program: int, path: str, offset: int) -> int:
+    """Run a program at the instruction `offset` bytes into a file. Linux 6.6 and newer.
+
+    The program was loaded with TRACE_UPROBE_MULTI. Return a descriptor; closing it detaches.
+    """
+    given = ctypes.create_string_buffer(os.fsencode(path))
+    offsets = ctypes.c_uint64(offset)
+    attributes = _UprobeLink(
+        prog_fd=program,
+        attach_type=TRACE_UPROBE_MULTI,
+        path=ctypes.addressof(given),
+        offsets=ctypes.addressof(offsets),
+        count=1,
+    )
+    return _call(_LINK_CREATE, attributes)
 
 
 def _element(descriptor: int, key: Optional[ctypes._CData], value: ctypes._CData) -> _Element:

@@ -10,14 +10,13 @@ started, are registered from their memory map.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Callable, Optional, cast
 
-from zombiebpf.bpf import functions, perf_events, syscall
 from zombiebpf.bpf.loaded import Probes
+from zombiebpf.bpf.uprobes import Uprobes
 from zombiebpf.kernel import machine
 from zombiebpf.model import wire
 from zombiebpf.model.events import Text, TextKind
@@ -61,7 +60,7 @@ class InterpreterRegistry:
         self._probes = probes
         self._layouts: dict[Offsets, int] = {}
         self._binaries: set[tuple[int, int]] = set()  # with a uprobe: device, inode
-        self._uprobes: list[int] = []  # their descriptors
+        self._uprobes = Uprobes(probes, "on_python_start")
         self._unsupported: dict[int, Unsupported] = {}  # by PID
         # by PID: Python from the first time on, registered at the second, CLOCK_MONOTONIC ns
         self._registered: dict[int, tuple[int, int]] = {}
@@ -96,16 +95,13 @@ class InterpreterRegistry:
         templates[templates.Key(fingerprint(image))] = template
         assert image.init_offset is not None
         try:
-            program = self._probes.load("on_python_start", syscall.KPROBE)
-            self._uprobes.append(perf_events.attach_uprobe(program, image.path, image.init_offset))
+            self._uprobes.attach(image.path, image.init_offset)
         except OSError as error:
             self.refused = str(error)
 
     def close(self) -> None:
-        """Detach the uprobes, in a thread: the kernel takes some 0.1 s for each."""
-        uprobes, self._uprobes = self._uprobes, []
-        if uprobes:
-            threading.Thread(target=functions.close, args=(uprobes,)).start()
+        """Detach the uprobes, beside what comes next. Closing twice does no harm."""
+        self._uprobes.close()
 
     def register(
         self, pid: int, tgid: Optional[int] = None, has_children: bool = False, since_ns: int = 0
