@@ -19,7 +19,7 @@ unexport PYTHONHOME PYTHONPATH
 unexport PYTHONDONTWRITEBYTECODE
 
 .NOTPARALLEL:
-.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check coverage mutants demo check check-js imports format oracle stacks \
+.PHONY: setup test test-unit test-browser test-kernel test-vm vagrant-check coverage mutants demo check check-js imports rules format oracle stacks \
 	bench deb dist clean help
 
 setup: ## set up: .venv/bin/zombiebpf (the default goal)
@@ -88,6 +88,9 @@ check-js: setup ## types in the scripts of the HTML report, by TypeScript
 
 imports: setup ## the import graph: packages in layers, cycles, imports that point upstream
 	@$(AS_OWNER) $(PY) tools/imports.py
+
+rules: setup ## the built-in attribution rules as Python, from rules.yaml
+	@$(AS_OWNER) $(PY) tools/rules.py
 
 format: setup ## rewrite the sources as `make check` wants them
 	@$(AS_OWNER) $(PY) -m ruff check --fix --exit-zero

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -14,10 +15,13 @@ import pytest
 from tests.unit.life_builders import APP, BEGAN, MS, SYSTEMD, ended, life, zombie
 from tests.unit.life_builders import autoreaped as autoreaped_life
 from tests.unit.stack_builders import JOIN, MP_WAIT, POLL, REAPING_JOIN, frame, stack, unqualified
+from tools.rules import SOURCE, TARGET, as_python
 from zombiebpf.attribution.attribution import Attribution
 from zombiebpf.attribution.frames import OWN, origin
+from zombiebpf.attribution.rules import built_in
 from zombiebpf.attribution.rules.matching import Rules
 from zombiebpf.attribution.rules.parse import RulesError, parse
+from zombiebpf.attribution.rules.rule import Pattern, Rule
 from zombiebpf.lifecycle.builder import LifeBuilder
 from zombiebpf.model.life import Actor, Execution, Life, LifeRow, ReapCall
 from zombiebpf.model.stack import Frame, Stack
@@ -416,3 +420,21 @@ def test_what_is_no_pattern(pattern: str) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(RulesError, match="the rules cannot be read: No such file"):
         load_rules(["/nonexistent.yaml"])
+
+
+def plain(value: Any) -> Any:
+    """Rules and patterns as tuples and texts, which can be compared."""
+    if isinstance(value, Pattern):
+        return value.text
+    if isinstance(value, Rule):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    return [plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def test_the_built_in_rules_are_those_of_the_file() -> None:
+    """`make rules` writes them."""
+    assert TARGET.read_text(encoding="utf-8") == as_python()
+    parsed = parse(SOURCE.read_text(encoding="utf-8"), "rules.yaml")
+    assert len(parsed.rules) > 40
+    assert plain(built_in.RULES) == plain(parsed.rules)
+    assert plain(built_in.OBJECTS) == plain(parsed.objects)

@@ -6,13 +6,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
-from zombiebpf.attribution.rules import matching
+from zombiebpf.attribution.rules import built_in
 from zombiebpf.attribution.rules.matching import Rules
-from zombiebpf.attribution.rules.parse import FAST_LOADER, Parsed, RulesError, parse
+
+if TYPE_CHECKING:
+    from zombiebpf.attribution.rules.parse import Parsed
 
 VARIABLE = "ZOMBIEBPF_RULES"  # paths separated by ":"; sudo drops it unless configured to keep it
-BUILT_IN = Path(matching.__file__).with_name("rules.yaml")
 
 _NO_ENVIRONMENT: Mapping[str, str] = MappingProxyType({})
 
@@ -25,14 +27,15 @@ def load_rules(paths: Sequence[str] = (), environ: Mapping[str, str] = _NO_ENVIR
     """
     named = [each for each in environ.get(VARIABLE, "").split(":") if each]
     parsed = [_read(Path(each), each) for each in (*paths, *named)]
-    parsed.append(parse(BUILT_IN.read_text(encoding="utf-8"), str(BUILT_IN), FAST_LOADER))
     return Rules(
-        [rule for each in parsed for rule in each.rules],
-        [pattern for each in parsed for pattern in each.objects],
+        [*(rule for each in parsed for rule in each.rules), *built_in.RULES],
+        [*(pattern for each in parsed for pattern in each.objects), *built_in.OBJECTS],
     )
 
 
 def _read(path: Path, name: str) -> Parsed:
+    from zombiebpf.attribution.rules.parse import RulesError, parse  # imports yaml, 10 ms
+
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

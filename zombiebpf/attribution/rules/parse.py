@@ -29,15 +29,10 @@ class Parsed(NamedTuple):
     objects: Sequence[Pattern]
 
 
-# libyaml's is five times as fast. Only for our own file: its complaints are other words, and
-# it may run out of stack.
-FAST_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def parse(text: str, file: str, loader_type: Any = yaml.SafeLoader) -> Parsed:
+def parse(text: str, file: str) -> Parsed:
     """Return the rules in `text`. Raise RulesError at the first problem, naming `file` and line."""
     try:
-        loader = loader_type(text)
+        loader = yaml.SafeLoader(text)
         try:
             root = loader.get_single_node()
         finally:

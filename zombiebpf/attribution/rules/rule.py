@@ -6,10 +6,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from functools import cached_property
+from typing import Callable, Optional
 
 from zombiebpf.attribution.frames import Origin
 from zombiebpf.model.stack import Frame
+
+_Test = Callable[[str], bool]
 
 
 class Pattern:
@@ -24,15 +27,22 @@ class Pattern:
     def __init__(self, text: str) -> None:
         self.text = text
         self.direct = text.startswith("<")  # only the very next frame matches
-        text = text.lstrip("<")
-        self._alternatives = [_halves(each.strip()) for each in text.split("|")]
+        self._halves = [_halves(each.strip()) for each in text.lstrip("<").split("|")]
+
+    @cached_property
+    def _alternatives(self) -> Sequence[tuple[_Test, _Test, _Test]]:
+        """Tests of a module, a qualified name and a bare one, made when they are first needed."""
+        return [
+            (_glob(module), _glob(function), _glob(function.rsplit(".", 1)[-1]))
+            for module, function in self._halves
+        ]
 
     def matches(self, frame: Frame, where: Origin) -> bool:
         """Return whether a frame of this origin matches an alternative."""
         name = frame.function
         qualified = "." in name
         return any(
-            module.fullmatch(where.module) and (full if qualified else last).fullmatch(name)
+            module(where.module) and (full(name) or (not qualified and last(name)))
             for module, full, last in self._alternatives
         )
 
@@ -42,21 +52,18 @@ class Pattern:
         return any(each.strip()[:1] in "*/" for each in self.text.lstrip("<").split("|"))
 
 
-def _halves(text: str) -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+def _halves(text: str) -> tuple[str, str]:
     module, _, function = text.partition(":")
     if not module or not function or ":" in function or " " in text:
         raise ValueError(f"{text!r} is no module:function")
-    last = function.rsplit(".", 1)[-1]
-    either = re.compile(f"{_expression(function)}|{_expression(last)}", re.DOTALL)
-    return _glob(module), _glob(function), either
+    return module, function
 
 
-def _expression(text: str) -> str:
-    return ".*".join(re.escape(part) for part in text.split("*"))
-
-
-def _glob(text: str) -> re.Pattern[str]:
-    return re.compile(_expression(text), re.DOTALL)
+def _glob(text: str) -> _Test:
+    if "*" not in text:
+        return lambda name: name == text
+    expression = re.compile(".*".join(map(re.escape, text.split("*"))), re.DOTALL)
+    return lambda name: expression.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
