@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,12 @@ from typing import Optional, cast
 
 import pytest
 
+from tests.unit.event_builders import plain
 from tests.unit.own_process import in_own_process
 from zombiebpf.bpf.loaded import Probes
 from zombiebpf.command.group_signals import GroupSignalDetector
 from zombiebpf.command.inherited import InheritedState
+from zombiebpf.command.supervision import Supervision
 from zombiebpf.errors import CommandError
 from zombiebpf.kernel.interpreters import InterpreterRegistry
 from zombiebpf.kernel.observer import Observer
@@ -101,6 +104,25 @@ def test_the_interpreters_are_expected_where_the_command_looks(inherited: Inheri
     running.run(["sh", "-c", "exit 3"], None, {"PATH": "/none:/bin"}, linger_s=60)
     assert running.exit_code == 3
     assert observer.expected == [(["/none", "/bin"], "/bin/sh")]
+
+
+class BusyObserver(BrokenObserver):
+    """Each read returns one whole life."""
+
+    def read(self) -> list[Event]:
+        self.reads += 1
+        return plain(time.monotonic_ns(), 100_000 + self.reads)
+
+
+@in_own_process
+def test_nothing_is_waited_for_once_all_are_reaped(inherited: InheritedState) -> None:
+    """Not even after a read that returned something: `run true` would be late by that."""
+    running = command_run(BusyObserver(0), inherited)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Supervision, "end_requested", lambda *_: pytest.fail("it waited"))
+        analysis = running.run(["/bin/sh", "-c", "exit 3"], None, {}, linger_s=60)
+    assert running.exit_code == 3
+    assert analysis.lives
 
 
 GROUP = """

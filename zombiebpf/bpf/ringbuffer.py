@@ -36,6 +36,8 @@ class _Mapped:
         self._producer = mmap.mmap(
             fd, page + 2 * self._size, mmap.MAP_SHARED, mmap.PROT_READ, offset=page
         )
+        for each in (self._consumer, self._producer):
+            each.madvise(mmap.MADV_DONTFORK)  # of 48 MiB: halves the time of a fork
         # native words, each read or written at once: the struct module goes byte by byte, and
         # either side could see a position that is half old and half new
         self._consumed = memoryview(self._consumer)[:8].cast("Q")

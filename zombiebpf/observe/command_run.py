@@ -115,13 +115,13 @@ class CommandRun:
 
     def _linger(self, seconds: float, supervision: Supervision) -> None:
         """Follow until all processes are reaped, the time is over, or a signal ends it."""
-        if self._failure is not None:
-            return
         deadline = time.monotonic() + seconds
-        while self._drain() or self._pipeline.alive:
+        self._drain_all()
+        while self._failure is None and self._pipeline.alive:
             left = deadline - time.monotonic()
             if left <= 0 or supervision.end_requested(min(left, self._pipeline.poll_s)):
                 break
+            self._drain_all()
         self._drain_all()
 
     def _drain_all(self) -> None:
