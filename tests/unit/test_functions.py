@@ -42,8 +42,17 @@ class FakeKernel:
         self.open.add(self._next)
         return self._next
 
-    def load(self, name: str, kind: int, code: bytes, attach_type: int = 0, btf_id: int = 0) -> int:
+    def load(
+        self,
+        name: str,
+        kind: int,
+        code: bytes,
+        attach_type: int = 0,
+        btf_id: int = 0,
+        with_log: bool = True,
+    ) -> int:
         assert attach_type == (24 if kind == 26 else 0)
+        assert with_log == (name != FUNCTION and name != "another")  # a trial only asks whether
         return self._descriptor("load", code, name, kind, btf_id)
 
     def open_program(self, program: int) -> int:

@@ -75,7 +75,7 @@ class Trial:
         if number is None:
             return "the function is not in this kernel's BTF"
         program = syscall.load_program(
-            function, syscall.TRACING, _NOTHING, syscall.TRACE_FENTRY, number
+            function, syscall.TRACING, _NOTHING, syscall.TRACE_FENTRY, number, with_log=False
         )
         try:
             if not self._has_fentry:

@@ -24,6 +24,7 @@ KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26  # BPF_PROG_TYPE_...: KPROBE serves 
 TRACE_FENTRY, TRACE_UPROBE_MULTI = 24, 48  # BPF_TRACE_...
 INSTRUCTION_BYTES = 8
 _NAME_BYTES = 16  # of a map or program, with the NUL: BPF_OBJ_NAME_LEN
+_MAX_INTERRUPTIONS = 4  # as libbpf has it
 _LOG_BYTES = (4 << 20, 256 << 20)  # tried in turn: a whole log may be long
 
 
@@ -207,11 +208,17 @@ def next_key(descriptor: int, key: Optional[ctypes._CData], following: ctypes._C
 
 
 def load_program(
-    name: str, kind: int, code: bytes, attach_type: int = 0, attach_btf_id: int = 0
+    name: str,
+    kind: int,
+    code: bytes,
+    attach_type: int = 0,
+    attach_btf_id: int = 0,
+    with_log: bool = True,
 ) -> int:
     """Load a program; return its descriptor. The kernel shows the first 15 bytes of `name`.
 
-    `kind` is a program type; `code` refers to maps by their descriptors. Raise ProgramError.
+    `kind` is a program type; `code` refers to maps by their descriptors. Raise ProgramError,
+    whose log costs a second verification.
     """
     given = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
@@ -225,19 +232,29 @@ def load_program(
         attach_btf_id=attach_btf_id,
     )
     try:
-        return _with_memory(_PROG_LOAD, attributes)
+        return _verify(attributes)
     except OSError as error:
         number = error.errno or errno.EINVAL
+    if not with_log:
+        raise ProgramError(number, "")
     for size in _LOG_BYTES:
         log = ctypes.create_string_buffer(size)
         attributes.log_level, attributes.log_size = 1, size
         attributes.log_buf = ctypes.addressof(log)
         try:
-            return _call(_PROG_LOAD, attributes)
+            return _verify(attributes)
         except OSError as error:
             if error.errno != errno.ENOSPC:
                 break
     raise ProgramError(number, log.value.decode("utf-8", "replace"))
+
+
+def _verify(attributes: _Program) -> int:
+    """Load a program; try again if a signal interrupted the verifier (do_check(), EAGAIN)."""
+    for _ in range(_MAX_INTERRUPTIONS):
+        with suppress(BlockingIOError):
+            return _with_memory(_PROG_LOAD, attributes)
+    return _with_memory(_PROG_LOAD, attributes)
 
 
 def open_raw_tracepoint(program: int, name: str) -> int:
