@@ -10,7 +10,7 @@ if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 # Root leaves no bytecode behind in an ordinary user's clone.
-if os.geteuid() == 0:
+if os.geteuid() == 0 and os.stat(__file__).st_uid != 0:
     sys.dont_write_bytecode = True
 
 from zombiebpf.cli import main

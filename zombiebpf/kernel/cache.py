@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -77,7 +76,7 @@ def forget(name: str) -> None:
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
-    part = f".{secrets.token_hex(8)}"
+    part = f".{os.urandom(8).hex()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
     try:
         with open(os.open(part, flags, 0o600, dir_fd=directory), "wb") as file:

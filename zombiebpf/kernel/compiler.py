@@ -14,9 +14,7 @@ import os
 import platform
 import re
 import signal
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -83,6 +81,8 @@ def compile_probes(text: str, layout: Layout) -> Compiled:
     Raise CompileError if bcc refuses the source, HeadersError (a CompileError) without kernel
     headers, MapError if the kernel refuses a map, and ZombiebpfError if bcc cannot be run.
     """
+    import subprocess  # a start whose probes are cached needs none
+
     with _kernel_source(layout) as environ:
         # a session of its own: Ctrl-C is for this process, which kills the other
         process = subprocess.Popen(
@@ -121,6 +121,8 @@ def inputs(text: str) -> Iterator[bytes]:
 @contextmanager
 def _kernel_source(layout: Layout) -> Iterator[Mapping[str, str]]:
     """Make the environment for bcc, which names the directory of kernel headers."""
+    import tempfile
+
     environ = dict(os.environ)
     with ExitStack() as stack:
         try:
