@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,6 +17,8 @@ from zombiebpf.bpf.functions import ATTACH_KINDS
 from zombiebpf.errors import ZombiebpfError
 from zombiebpf.kernel import cache, layout, machine
 from zombiebpf.kernel.boot_facts import BootFacts
+from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.program import NotCompiledError
 from zombiebpf.kernel.variants import FUNCTIONS
 from zombiebpf.observe import selfcheck
 from zombiebpf.observe.selfcheck import start_observer
@@ -127,6 +130,38 @@ def test_what_was_kept_is_asked_again_if_it_is_wrong(
     with start_observer() as observer:
         assert set(observer.lost().values()) == {0}
     assert BootFacts.of_this_boot()._answers == right
+
+
+def _other(question: str, answer: Any) -> Any:
+    """Return another answer of the same type, or one where there is none."""
+    if answer is None:
+        return [8, 4, 0, 0] if question.startswith("field") else 3
+    if isinstance(answer, bool):
+        return not answer
+    if isinstance(answer, int):
+        return answer + 1
+    if question.startswith("addresses"):
+        return [[name, start + 16, end + 16] for name, start, end in answer]
+    return [answer[0] + 4, *answer[1:]]
+
+
+@pytest.mark.parametrize("selecting", [False, True])
+def test_no_kept_fact_is_used_if_it_is_wrong(
+    selecting: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that the self-check could not see: start_observer() asks again then."""
+    monkeypatch.setenv(cache.CACHE, str(tmp_path / "cache"))
+    start_observer(selecting=selecting).close()
+    Observer.attach(selecting=selecting, facts=BootFacts.of_this_boot()).close()
+    questions = list(BootFacts.of_this_boot()._answers)
+    assert len(questions) > 40
+    unnoticed = []
+    for question in questions:
+        facts = BootFacts.of_this_boot()
+        facts._answers[question] = _other(question, facts._answers[question])
+        with suppress(NotCompiledError), Observer.attach(selecting=selecting, facts=facts):
+            unnoticed.append(question)
+    assert unnoticed == []
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -67,6 +68,38 @@ def test_what_was_forgotten_is_asked_again() -> None:
     assert not facts.were_kept
     assert not BootFacts(NAME).were_kept
     assert facts.ask("how many", lambda: 8) == 8
+
+
+def test_what_was_used_is_the_same_whether_it_was_kept_or_not() -> None:
+    real = Btf(of_structs({}, {}, ["do_exit"]), ["do_exit"])
+
+    def start(facts: BootFacts) -> bytes:
+        types = KnownTypes(facts, lambda: real)
+        # a hook that was granted is not tried again, which would ask for the function's number
+        assert known_refusal(facts, Granted(types), FENTRY, "do_exit") is None
+        facts.ask("where", lambda: Field(8, 4, 0, 0))
+        facts.ask("is it allowed", lambda: False, bool)
+        return facts.used()
+
+    first = BootFacts(NAME)
+    before = start(first)
+    second = next_start(first)
+    assert start(second) == before
+    assert b"function do_exit" in before
+    second.forget()
+    assert second.used() == b"{}"
+
+
+@pytest.mark.parametrize("question", ["is it so", "where", "is it allowed"])
+def test_what_was_used_has_every_answer(question: str) -> None:
+    def used(**others: Any) -> bytes:
+        facts = BootFacts()
+        for each in ("is it so", "where", "is it allowed"):
+            facts.ask(each, partial(others.get, each, 7))
+        return facts.used()
+
+    assert used(**{question: 8}) != used()
+    assert used(**{question: None}) != used()
 
 
 def test_without_a_name_nothing_is_kept(place: Path) -> None:
@@ -153,10 +186,19 @@ def test_a_symbol_is_asked_for_until_it_is_there(monkeypatch: pytest.MonkeyPatch
     assert has_known_symbol(next_start(facts), "tracepoint_srcu")
 
 
+class Granted(Trial):
+    """A trial that looks the function up, and is always granted."""
+
+    def refusal(self, attach_kind: str, function: str) -> Optional[str]:
+        assert self.number(function)
+        return None
+
+
 class Tried(Trial):
     """A trial with a given result, which counts how often it was made."""
 
     def __init__(self, why: Optional[str]) -> None:
+        super().__init__(None)
         self.why, self.count = why, 0
 
     def refusal(self, attach_kind: str, function: str) -> Optional[str]:

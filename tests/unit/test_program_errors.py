@@ -20,6 +20,7 @@ from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import cache, compiler, program
 from zombiebpf.kernel.compiler import failure as compile_failure
 from zombiebpf.kernel.layout import Layout
+from zombiebpf.kernel.program import NotCompiledError
 
 COMPILE_FAILED = "Failed to compile BPF module <text>"
 VERIFIER = """\
@@ -274,6 +275,23 @@ def test_what_is_compiled_is_kept_and_found(
     for _ in range(2):
         load().close()
     assert (compiled, kept) == ([""], {"name": COMPILED.to_bytes()})
+
+
+def test_probes_of_other_facts_are_not_found(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(cache, "name_of", lambda kind, parts: b"/".join(parts).decode())
+    monkeypatch.setattr(cache, "find", kept.get)
+    monkeypatch.setattr(cache, "keep", kept.__setitem__)
+    layout = Layout("", {}, "BTF")
+    with pytest.raises(NotCompiledError):
+        program.load("", layout, [], made_from=b"facts", may_compile=False)
+    program.load("", layout, [], made_from=b"facts").close()
+    assert list(kept) == ["facts/input"]
+    program.load("", layout, [], made_from=b"facts", may_compile=False).close()
+    with pytest.raises(NotCompiledError):
+        program.load("", layout, [], made_from=b"others", may_compile=False)
 
 
 def test_the_stages_numbers_are_those_of_the_probes() -> None:

@@ -61,6 +61,10 @@ class Trial:
                 self._known[key] = "not supported" if is_unsupported else reason(error)
         return self._known[key]
 
+    def number(self, function: str) -> Optional[int]:
+        """Return the number of `function` in the kernel's BTF; None if there is none."""
+        return None if self._btf is None else self._btf.function(function)
+
     def _try(self, attach_kind: str, function: str) -> Optional[str]:
         if attach_kind == KPROBE:
             try:
@@ -71,7 +75,7 @@ class Trial:
             return None
         if self._btf is None:
             return "this kernel has no BTF"
-        number = self._btf.function(function)
+        number = self.number(function)
         if number is None:
             return "the function is not in this kernel's BTF"
         program = syscall.load_program(

@@ -5,7 +5,10 @@ The layout of its structs, the addresses of its functions and the hooks that it 
 change while it runs. To read them takes longer than all else that a start does, but for the
 verifier. A refusal is not kept: the next start may have other privileges.
 
-The self-check of each start also judges what was kept (zombiebpf.observe.selfcheck).
+No answer that was kept can be wrong unnoticed. Compiled probes are kept under a name that
+depends on every answer that led to them, and are never compiled from answers that were kept:
+with a wrong one they are not found, and all is asked again. The self-check of each start
+judges the rest (zombiebpf.observe.selfcheck).
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from zombiebpf.bpf.btf import Field, Types
-from zombiebpf.bpf.functions import Trial
+from zombiebpf.bpf.functions import FENTRY, Trial
 from zombiebpf.bpf.kallsyms import Range, find_functions, has_symbol
 from zombiebpf.kernel import cache
 
@@ -37,6 +40,7 @@ class BootFacts:
         self._answers = _load(name)
         self.were_kept = bool(self._answers)
         self._is_new = False
+        self._used: dict[str, Any] = {}
 
     @classmethod
     def of_this_boot(cls) -> BootFacts:
@@ -52,12 +56,18 @@ class BootFacts:
     ) -> Any:
         """Return the answer that is known, else the kernel's, which is kept if `keep` says so."""
         if question in self._answers:
-            return self._answers[question]
-        answer = kernel()
-        if keep(answer):
-            self._answers[question] = answer
-            self._is_new = True
+            answer = self._answers[question]
+        else:
+            answer = kernel()
+            if keep(answer):
+                self._answers[question] = answer
+                self._is_new = True
+        self._used[question] = answer
         return answer
+
+    def used(self) -> bytes:
+        """Return the answers that were given so far, in one form, whether they were kept or not."""
+        return json.dumps(self._used, sort_keys=True).encode()
 
     def keep(self) -> None:
         """Store the answers for the next start, if there are new ones."""
@@ -67,6 +77,7 @@ class BootFacts:
     def forget(self) -> None:
         """Forget all answers, in the cache, too."""
         self._answers.clear()
+        self._used.clear()
         self.were_kept = False
         if self._name is not None:
             cache.forget(self._name)
@@ -120,6 +131,8 @@ def has_known_symbol(facts: BootFacts, name: str) -> bool:
 
 def known_refusal(facts: BootFacts, trial: Trial, attach_kind: str, function: str) -> Optional[str]:
     """Return what Trial.refusal() returns. A refusal is not kept: privileges may change."""
+    if attach_kind == FENTRY:
+        trial.number(function)  # it is used whether there is a trial or not
     refusals: list[Optional[str]] = []
 
     def is_granted() -> bool:

@@ -155,8 +155,8 @@ def _struct(btf: Types, struct: str, fields: Mapping[str, str]) -> str:
         if where is None:
             raise _lacks(struct, path)
         members.append(_member(where.offset, path, c_type))
-    size = btf.size(struct)
-    if struct in SIZES and size is not None:
+    size = btf.size(struct) if struct in SIZES else None
+    if size is not None:
         members.append(f"char _size[{size}];")
     body = "\n\t\t".join(members)
     return f"struct {struct} {{\n\tunion {{\n\t\t{body}\n\t}};\n}};"

@@ -86,7 +86,9 @@ class Observer:
         `waits` asks for a Wait event of each wait. `selecting` is needed for attach_to().
         `facts` are what is known of this kernel already; None: nothing is.
         Raise PrivilegeError without the privilege to do so, UsageError for an unknown hook,
-        and ZombiebpfError with the fix if this kernel or machine lacks something.
+        ZombiebpfError with the fix if this kernel or machine lacks something, and
+        NotCompiledError if `facts` were kept and no probes have been compiled from the same:
+        one of them may be wrong.
         """
         machine.require_privilege()
         machine.require_kernel()
@@ -111,15 +113,19 @@ class Observer:
             "SEND_WAITS": str(int(waits)),
             "SELECTING": str(int(selecting)),
         }
+        functions = hooks.probes(kernel, choices)
+        before = attach_scan.programs(kernel, choices) if selecting else ()
         with ExitStack() as undo:
             probes = program.load(
                 program.source(structs, macros),
                 structs,
                 hooks.programs(choices),
-                attach_scan.programs(kernel, choices) if selecting else (),
+                before,
+                facts.used(),
+                may_compile=not facts.were_kept,
             )
             undo.callback(probes.close)
-            opened = program.attach_functions(probes, hooks.probes(kernel, choices))
+            opened = program.attach_functions(probes, functions)
             undo.callback(function_probes.close, opened)
             observer = cls(probes, opened, choices)
             undo.pop_all()

@@ -43,6 +43,10 @@ _NO_VERDICT = re.compile(
 )
 
 
+class NotCompiledError(Exception):
+    """Probes that are not in the cache, where they must not be compiled."""
+
+
 def probes_directory() -> Path:
     """Return the directory of the probes' sources: in the package (a wheel), or beside it."""
     for place in (_PACKAGE / "probes", _PACKAGE.parent / "probes"):
@@ -63,15 +67,21 @@ def source(layout: Layout, macros: Mapping[str, str]) -> str:
 
 
 def load(
-    text: str, layout: Layout, tracepoints: Sequence[str], before: Sequence[tuple[str, str]] = ()
+    text: str,
+    layout: Layout,
+    tracepoints: Sequence[str],
+    before: Sequence[tuple[str, str]] = (),
+    made_from: bytes = b"",
+    may_compile: bool = True,
 ) -> Probes:
     """Compile, load and attach the program on_NAME of each tracepoint.
 
-    `before` are further programs (function, tracepoint) that run before them. Raise
-    PrivilegeError or ZombiebpfError with the fix.
+    `before` are further programs (function, tracepoint) that run before them. Probes that
+    were compiled before are taken if `made_from` is the same, too. Raise PrivilegeError or
+    ZombiebpfError with the fix, and NotCompiledError unless `may_compile`.
     """
     try:
-        probes = Probes(_compiled(text, layout), kernel_name)
+        probes = Probes(_compiled(text, layout, made_from, may_compile), kernel_name)
     except MapError as error:
         raise _refusal(f"the kernel refuses to create the BPF map {error.name}", error) from None
     try:
@@ -91,12 +101,14 @@ def load(
     return probes
 
 
-def _compiled(text: str, layout: Layout) -> Compiled:
-    name = cache.name_of(cache.PROBES, compiler.inputs(text))
+def _compiled(text: str, layout: Layout, made_from: bytes, may_compile: bool) -> Compiled:
+    name = cache.name_of(cache.PROBES, [made_from, *compiler.inputs(text)])
     kept = cache.find(name)
     if kept is not None:
         with suppress(ValueError):
             return Compiled.from_bytes(kept)
+    if not may_compile:
+        raise NotCompiledError
     try:
         found = compile_probes(text, layout)
     except HeadersError:

@@ -22,6 +22,7 @@ from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.kernel import machine
 from zombiebpf.kernel.boot_facts import BootFacts
 from zombiebpf.kernel.observer import Observer
+from zombiebpf.kernel.program import NotCompiledError
 from zombiebpf.kernel.syscalls import syscall_names
 from zombiebpf.lifecycle.lifecycle import Lifecycle
 from zombiebpf.model.life import AdopterKind, Life, ReapedBy
@@ -60,14 +61,15 @@ def start_observer(
     """Attach the probes as Observer.attach() does, and check what they report.
 
     Raise what that raises, and ZombiebpfError if the probes report wrong data. What was kept
-    of this kernel since it booted is asked anew if the probes do not work with it.
+    of this kernel since it booted is asked anew if the probes do not work with it, or have to
+    be compiled for it.
     """
     facts = BootFacts.of_this_boot()
     try:
         observer = _checked(Observer.attach(forced, waits, selecting, facts))
     except UsageError:
         raise
-    except ZombiebpfError:
+    except (ZombiebpfError, NotCompiledError):
         if not facts.were_kept:
             raise
         facts.forget()
