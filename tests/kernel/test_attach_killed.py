@@ -6,11 +6,8 @@ Three moments; ten with ZOMBIEBPF_MOMENTS=10.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import random
-import re
 import signal
 import subprocess
 import time
@@ -18,44 +15,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.kernel.bpf_objects import BpfObject, is_in_kernel, objects_of
 from tests.kernel.running import PROGRAM, wait_until, zombiebpf
 
 UPROBES = Path("/sys/kernel/tracing/uprobe_events")
-SYS_BPF = {"x86_64": 321, "aarch64": 280}[platform.machine()]
-NEXT_ID = {"prog": 11, "map": 12}  # BPF_PROG_GET_NEXT_ID, BPF_MAP_GET_NEXT_ID
-PROG_ARRAY = "3"  # BPF_MAP_TYPE_PROG_ARRAY, include/uapi/linux/bpf.h
 # three before it is attached, then seven while it is; in an order that has both early on
 MOMENTS = (1, 4, 8, 0, 2, 3, 5, 6, 7, 9)[: int(os.environ.get("ZOMBIEBPF_MOMENTS", "3"))]
 # A shell that forks all the time.
 LOOP = ("sh", "-c", "while :; do /bin/true; done")
 
 
-def loaded(pid: int) -> set[tuple[str, str]]:
-    """("prog" or "map", id) of the BPF objects that a process holds.
-
-    But for maps of programs, which were seen to stay, empty, when somebody else opened them
-    by id (`bpftool map`) while their owner died; no other map was, and never a program.
-    """
-    found = set()
-    for descriptor in Path(f"/proc/{pid}/fdinfo").iterdir():
-        fields = dict(re.findall(r"^(\w+):\s*(\d+)$", descriptor.read_text(), re.M))
-        if "prog_id" in fields:
-            found.add(("prog", fields["prog_id"]))
-        elif "map_id" in fields and fields["map_type"] != PROG_ARRAY:
-            found.add(("map", fields["map_id"]))
-    return found
-
-
-def is_in_kernel(what: tuple[str, str]) -> bool:
-    """Asked without opening it, for that would hold it."""
-    kind, number = what
-    ids = (ctypes.c_uint32 * 3)(int(number) - 1, 0, 0)  # start_id, next_id, open_flags
-    if ctypes.CDLL(None).syscall(SYS_BPF, NEXT_ID[kind], ids, ctypes.sizeof(ids)) != 0:
-        return False  # it would have been the last
-    return int(ids[1]) == int(number)
-
-
-def killed_at(moment_s: float, ready: bool, pid: int, trace: Path) -> set[tuple[str, str]]:
+def killed_at(moment_s: float, ready: bool, pid: int, trace: Path) -> set[BpfObject]:
     """The BPF objects the observer had. It is killed so long after it is ready, or starts."""
     with subprocess.Popen(
         [PROGRAM, "attach", str(pid), "-o", str(trace)],
@@ -68,7 +38,7 @@ def killed_at(moment_s: float, ready: bool, pid: int, trace: Path) -> set[tuple[
             assert observer.stderr.readline().startswith("zombiebpf: attached: ")
         time.sleep(moment_s)  # the random moment itself
         observer.send_signal(signal.SIGSTOP)
-        objects = loaded(observer.pid)
+        objects = objects_of(Path(f"/proc/{observer.pid}/fdinfo"))
         assert all(map(is_in_kernel, objects))
         observer.kill()
         observer.wait()
@@ -92,7 +62,7 @@ def test_killed(seed: int, tmp_path: Path) -> None:
     if not ready and not trace.exists():
         return
     if ready:
-        assert {kind for kind, _ in objects} == {"prog", "map"}
+        assert {each.kind for each in objects} == {"prog", "map", "link"}
         assert len(objects) > 10
     report = zombiebpf("report", str(trace))
     if ready:

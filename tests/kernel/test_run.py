@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.running import PROGRAM, QUIET, one_line, plain, started, zombiebpf
+from tests.kernel.bpf_objects import is_in_kernel, objects_of
+from tests.kernel.running import PROGRAM, QUIET, one_line, plain, started, wait_until, zombiebpf
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,18 @@ from tests.kernel.running import PROGRAM, QUIET, one_line, plain, started, zombi
 )
 def test_exit_status(script: str, code: int) -> None:
     assert zombiebpf(*QUIET, "sh", "-c", script).returncode == code
+
+
+def test_nothing_stays_in_the_kernel(tmp_path: Path) -> None:
+    """What was attached is detached when zombiebpf exits, not some time later."""
+    done = zombiebpf(*QUIET, "sh", "-c", f"cp /proc/$PPID/fdinfo/* {tmp_path}")
+    assert done.returncode == 0, done.stderr
+    objects = objects_of(tmp_path)
+    assert [each for each in objects if each.kind == "link" and is_in_kernel(each)] == []
+    assert {each.kind for each in objects} == {"prog", "map", "link"}
+    assert len(objects) > 20
+    # the kernel frees programs and maps after RCU grace periods
+    wait_until(lambda: not any(map(is_in_kernel, objects)), f"{objects} are gone")
 
 
 def test_options_after_the_command_are_the_commands() -> None:

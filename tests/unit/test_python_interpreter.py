@@ -253,6 +253,37 @@ def test_what_a_run_has_found_the_next_one_knows(
     assert image.path == str(moved)
 
 
+@pytest.mark.parametrize("python", readable(), ids=IDS)
+def test_offsets_are_not_kept_but_known_again(
+    python: Installed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong one would show other lines."""
+    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    found = image_of_program(python.program)
+    assert found is not None
+    assert found.offsets is not None
+    next_run(monkeypatch)
+    at = Image._fields.index("offsets") - 1
+    assert {values[at] for values, _, _ in image_module._kept.values() if values} == {None}
+    monkeypatch.setattr(elf, "Elf", None)  # whoever reads a file fails
+    assert image_of_program(python.program) == found
+
+
+@pytest.mark.parametrize("field", ["init_bytes", "init_offset"])
+def test_a_start_function_that_is_not_there_is_looked_for_again(
+    field: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    found = image_of_program(readable()[0].program)
+    assert found is not None
+    next_run(monkeypatch)
+    at = Image._fields.index(field) - 1
+    for values, _, _ in image_module._kept.values():
+        if values is not None:
+            values[at] = "00" * INIT_BYTES if field == "init_bytes" else values[at] + 1
+    assert image_of_program(readable()[0].program) == found
+
+
 def test_a_file_that_changed_between_two_runs_is_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from zombiebpf.kernel import cache
 from zombiebpf.python import image
 
-_MAX_BYTES = 4 << 20  # some 5,000 files; then it begins anew
+_MAX_BYTES = 1 << 20  # some 2,000 files; then it begins anew
 
 
 def load() -> None:

@@ -85,6 +85,7 @@ class Binary(NamedTuple):
 
     image: Optional[Image]  # the interpreter in it
     dynamic: Mapping[str, Sequence[str]]  # Elf.dynamic(), if there is none in it
+    runtime_offset: Optional[int] = None  # of _PyRuntime in the file
 
 
 _Key = tuple[int, int, int, int, int]
@@ -113,7 +114,8 @@ def read_binary(path: str, name: Optional[str] = None) -> Binary:
         key = (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
         if key not in _cache:
             kept = _kept.get(_text(key))
-            _cache[key] = _binary(file, name or path) if kept is None else _read(kept, name or path)
+            known = None if kept is None else _known(kept, file, name or path)
+            _cache[key] = known or _binary(file, name or path)
             while len(_cache) > _CACHED:
                 _cache.popitem(last=False)
         _cache.move_to_end(key)
@@ -126,7 +128,9 @@ def _binary(file: IO[bytes], path: str) -> Binary:
     try:
         binary = elf.Elf(file)
         image = _image(binary, path)
-        return Binary(image, {} if image is not None else binary.dynamic())
+        if image is None:
+            return Binary(None, binary.dynamic())
+        return Binary(image, {}, binary.offset_of(image.runtime))
     except elf.ERRORS:
         return Binary(None, {})  # not ELF, or damaged: the kernel cannot run it
 
@@ -144,7 +148,8 @@ def keep() -> Optional[bytes]:
     if found.keys() <= _kept.keys():
         return None
     written = {
-        key: [binary.image and binary.image[1:], binary.dynamic] for key, binary in found.items()
+        key: [image and image._replace(offsets=None)[1:], dynamic, runtime_offset]
+        for key, (image, dynamic, runtime_offset) in found.items()
     }
     return json.dumps({**_kept, **written}, default=bytes.hex).encode()
 
@@ -158,15 +163,29 @@ def _text(key: _Key) -> str:
     return " ".join(map(str, key))
 
 
-def _read(kept: Any, path: str) -> Binary:
-    values, dynamic = kept
+def _known(kept: Any, file: IO[bytes], path: str) -> Optional[Binary]:
+    """Return what an earlier run has found; None if it does not agree with the file.
+
+    The bytes of the function that gets a uprobe are compared: one in the middle of an
+    instruction would break the program. Offsets are not kept: a wrong one would show other lines.
+    """
+    values, dynamic, runtime_offset = kept
     if values is None:
         return Binary(None, dynamic)
     image = Image(path, *values)
     version: Any = image.version and tuple(image.version)
-    offsets = image.offsets and Offsets(*image.offsets)
-    code = bytes.fromhex(str(image.init_bytes))
-    return Binary(image._replace(version=version, offsets=offsets, init_bytes=code), dynamic)
+    image = image._replace(version=version, init_bytes=bytes.fromhex(str(image.init_bytes)))
+    if image.init_offset is not None:
+        at = image.init_offset + BREAKPOINT_BYTES
+        if os.pread(file.fileno(), INIT_BYTES, at) != image.init_bytes:
+            return None
+    if image.problem is None and version is not None:
+        found = os.pread(file.fileno(), DEBUG_OFFSETS_SIZE, runtime_offset or 0)
+        try:
+            image = image._replace(offsets=_offsets(version, platform.machine(), found))
+        except OffsetsError:
+            return None
+    return Binary(image, dynamic, runtime_offset)
 
 
 def _image(file: Elf, path: str) -> Optional[Image]:
@@ -180,7 +199,8 @@ def _image(file: Elf, path: str) -> Optional[Image]:
     problem = _problem(file, version, level)
     if problem is None and version is not None:
         try:
-            offsets = _offsets(file, runtime, version)
+            found = file.bytes_at(runtime, DEBUG_OFFSETS_SIZE)
+            offsets = _offsets(version, _machine(file), found)
         except OffsetsError as error:
             problem = str(error)
     return Image(
@@ -231,10 +251,11 @@ def _problem(file: Elf, version: Optional[Version], level: int) -> Optional[str]
     return None
 
 
-def _offsets(file: Elf, runtime: int, version: Version) -> Optional[Offsets]:
+def _offsets(version: Version, machine: str, runtime: bytes) -> Optional[Offsets]:
+    """Return the offsets of a version; `runtime` is the beginning of its _PyRuntime."""
     if version[1] < FIRST_WITH_DEBUG_OFFSETS:
-        return offsets_of(version, _machine(file))
-    return from_debug_offsets(file.bytes_at(runtime, DEBUG_OFFSETS_SIZE), version)
+        return offsets_of(version, machine)
+    return from_debug_offsets(runtime, version)
 
 
 def _machine(file: Elf) -> str:

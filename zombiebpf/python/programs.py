@@ -96,7 +96,7 @@ def _chosen(pyenv: str) -> list[str]:
 def _images_of(path: str) -> Iterator[Image]:
     """Yield the interpreter in a file, else the one in a libpython that the file links to."""
     try:
-        image, dynamic = read_binary(path, os.path.realpath(path))
+        image, dynamic, _ = read_binary(path, os.path.realpath(path))
     except OSError:
         return
     if image is not None:
