@@ -221,11 +221,16 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     assert read_image(str(file)) is again
 
 
+def first_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Begin as a process does that knows nothing."""
+    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    monkeypatch.setattr(image_module, "_kept", {})
+
+
 def next_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """Begin as another process would, with what this one has kept."""
     kept = image_module.keep()
-    monkeypatch.setattr(image_module, "_cache", OrderedDict())
-    monkeypatch.setattr(image_module, "_kept", {})
+    first_run(monkeypatch)
     if kept is not None:
         image_module.preload(kept)
 
@@ -233,7 +238,7 @@ def next_run(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_run_has_found_the_next_one_knows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    first_run(monkeypatch)
     found = image_of_program(readable()[0].program)
     assert found is not None
     script, copied = tmp_path / "script", tmp_path / "python3"
@@ -258,7 +263,7 @@ def test_offsets_are_not_kept_but_known_again(
     python: Installed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A wrong one would show other lines."""
-    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    first_run(monkeypatch)
     found = image_of_program(python.program)
     assert found is not None
     assert found.offsets is not None
@@ -273,7 +278,7 @@ def test_offsets_are_not_kept_but_known_again(
 def test_a_start_function_that_is_not_there_is_looked_for_again(
     field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(image_module, "_cache", OrderedDict())
+    first_run(monkeypatch)
     found = image_of_program(readable()[0].program)
     assert found is not None
     next_run(monkeypatch)

@@ -69,7 +69,7 @@ class Observer:
         self._closing.callback(probes.close)
         self._closing.callback(image_cache.keep)
         self._closing.callback(function_probes.close, functions)
-        for each in (self.interpreters, self._texts, self._ring):
+        for each in (self._texts, self._ring, self.interpreters):  # in reverse order
             self._closing.callback(each.close)
 
     @classmethod
