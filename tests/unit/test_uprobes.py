@@ -127,7 +127,7 @@ def test_a_kernel_without_links(kernel: FakeKernel, refused: str) -> None:
     assert list(kernel.events.values()) == [("/python3", at) for at in range(3)]
     assert kernel.links == {}
     assert len(kernel.open) == 4  # and one program
-    assert close_and_wait(made.close) <= 1  # the kernel detaches one after the other
+    close_and_wait(made.close)
     assert kernel.open == set()
 
 

@@ -9,14 +9,11 @@ each perf event, one after the other (kernel/trace/trace_event_perf.c, event_mut
 from __future__ import annotations
 
 import os
-import threading
-from contextlib import suppress
 from typing import Optional
 
 from zombiebpf.bpf import perf_events, syscall
+from zombiebpf.bpf.detach import close_beside
 from zombiebpf.bpf.loaded import Probes
-
-_MAX_THREADS = 16
 
 
 class Uprobes:
@@ -60,15 +57,7 @@ class Uprobes:
             self._program = None
 
     def close(self) -> None:
-        """Detach in threads, which Python waits for at its exit. Closing twice does no harm."""
+        """Detach beside what comes next (see close_beside()). Closing twice does no harm."""
         attached, self._attached = self._attached, []
         self._unload()  # an attached program stays until it is detached
-        count = _MAX_THREADS if self._by_link else 1
-        for number in range(min(count, len(attached))):
-            threading.Thread(target=_close, args=(attached[number::count],)).start()
-
-
-def _close(descriptors: list[int]) -> None:
-    for each in descriptors:
-        with suppress(OSError):
-            os.close(each)
+        close_beside(attached)

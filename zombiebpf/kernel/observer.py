@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Optional
 
 from zombiebpf.bpf import functions as function_probes
+from zombiebpf.bpf.detach import close_beside
 from zombiebpf.bpf.loaded import Probes
 from zombiebpf.bpf.ringbuffer import RingBuffer, VariableRingBuffer
 from zombiebpf.errors import ZombiebpfError
@@ -68,7 +69,7 @@ class Observer:
         self._closing = ExitStack()
         self._closing.callback(probes.close)
         self._closing.callback(image_cache.keep)
-        self._closing.callback(function_probes.close, functions)
+        self._closing.callback(close_beside, functions)
         for each in (self._texts, self._ring, self.interpreters):  # in reverse order
             self._closing.callback(each.close)
 
@@ -221,7 +222,10 @@ class Observer:
         return {fact: choice.variant.precision for fact, choice in self.choices.items()}
 
     def close(self) -> None:
-        """Detach; nothing stays in the kernel. Closing twice does no harm."""
+        """Detach; nothing stays in the kernel. Closing twice does no harm.
+
+        Functions of the kernel and uprobes are detached in threads (see close_beside()).
+        """
         self._closing.close()
 
 
