@@ -61,6 +61,9 @@ class _Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"zombiebpf.cli.{cmd_name}")
+        if not gc.isenabled():  # by zombiebpf.__main__
+            gc.freeze()  # modules stay
+            gc.enable()
         command: click.Command = getattr(module, cmd_name)
         return command
 
@@ -109,7 +112,6 @@ def main() -> None:
             "set ZOMBIEBPF_TRACEBACK=1 to see where, and please report it"
         )
         code = EXIT_FAILURE
-    gc.freeze()  # at its end Python would look through all that is there for cycles: 6 ms
     sys.exit(code)
 
 
