@@ -27,6 +27,23 @@ struct scan {
 };
 BPF_ARRAY(scans, struct scan, 1);
 
+#define DYING 1 /* with a task_struct's address, which is even */
+
+/* take_snapshot() of a process that is followed from now on; `asked`: its leader, DYING. */
+SUBPROGRAM(take_over)(u64 asked)
+{
+	return take_snapshot((struct task_struct *)(asked & ~(u64)DYING), 0,
+			     asked & DYING);
+}
+
+/* A process that the walk meets; whether it is followed from now on. */
+SUBPROGRAM(consider)(u64 leader)
+{
+	struct task_struct *task = (struct task_struct *)leader;
+
+	return is_selected(task, 1) && take_snapshot(task, 0, false);
+}
+
 static __always_inline u64 tasks_link(u64 task)
 {
 	return task + (u64) & ((struct task_struct *)0)->tasks;
@@ -82,7 +99,7 @@ int on_scan_step(struct bpf_raw_tracepoint_args *ctx)
 		}
 		task = (struct task_struct *)(link - tasks_link(0));
 		scan->seen += 1;
-		if (is_selected(task, 1) && take_snapshot(task, 0, false))
+		if (consider_subprogram((u64)task))
 			scan->found += 1;
 	}
 	scan->cursor = (u64)task;
@@ -129,7 +146,7 @@ static __always_inline void snapshot_exiting(struct task_struct *task,
 	if (!life) {
 		if (!is_selected(leader, MOST_ANCESTORS))
 			return;
-		take_snapshot(leader, 0, true);
+		take_over_subprogram((u64)leader | DYING);
 	}
 #if EXIT_HAS_GROUP_DEAD || HOOK_TASKSTATS_EXIT
 	else if (last && life->flags & LIFE_DEAD) {
@@ -144,7 +161,7 @@ static __always_inline void snapshot_exiting(struct task_struct *task,
 		link = READ(u64, link);
 		if (!link || link == head)
 			return;
-		take_snapshot((struct task_struct *)(link - sibling), 0, false);
+		take_over_subprogram(link - sibling);
 	}
 	count_lost(ZB_LOST_TABLE_FULL);
 }

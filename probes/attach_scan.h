@@ -167,7 +167,7 @@ static __always_inline void describe(struct task_struct *leader,
  * look again. `dying`: its exit is just being told by the hook that calls.
  */
 static __always_inline bool take_snapshot(struct task_struct *leader, u32 flags,
-					  const bool dying)
+					  bool dying)
 {
 	u32 tgid = READ(u32, &leader->tgid), before, now;
 	struct life *found = lives.lookup(&tgid);

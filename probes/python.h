@@ -51,12 +51,15 @@ struct walk {
 	u32 kind;
 	u32 next;
 	u32 lost;
-	u32 unreadable; /* something could not be read */
+	u32 unreadable; /* not 0: something could not be read */
 	u32 tries;
+	u32 looked; /* at frames */
 	u32 users;
+	u64 frame; /* to be looked at next */
 	u64 mark; /* a frame: it must not come again */
+	u64 hash; /* of the frames so far */
 	u64 selves[ZB_PY_SELVES];
-	u64 words[ZB_TABLE_WORDS + 1];
+	u64 words[ZB_TABLE_WORDS + ZB_MIXED_WORDS];
 	u8 raw_frame[136];
 	u8 raw_code[168];
 	struct zb_py_stack stack;
@@ -97,6 +100,7 @@ static __always_inline void begin_walk(struct walk *walk)
 	walk->lost = 0;
 	walk->unreadable = 0;
 	walk->mark = 0;
+	walk->looked = 0;
 	walk->stack.depth = 0;
 	walk->stack.problem = ZB_STACK_WHOLE;
 	walk->stack.stack_id = 0;

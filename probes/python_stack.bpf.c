@@ -6,16 +6,20 @@
  */
 
 #define TSTATES_A_STAGE 48
-/* with CODES_A_STAGE it stays below the kernel's limit of 33 tail calls */
+#define FRAMES_A_STAGE 16
+#define MOST_LOOKS                                                             \
+	(ZB_PY_FRAMES + 16) /* at frames, of which some are not Python's */
+/* with FRAMES_A_STAGE and CODES_A_STAGE they stay below the kernel's limit of 33
+ * tail calls: 1 + 5, 6, 16 */
 #define MOST_TRIES 5
+#define FRAME_TRIES 8
 #define PTHREAD_FIRST_KEYS 32 /* nptl: the others' values lie elsewhere */
 
 static __always_inline u64 user_u64(struct walk *walk, u64 address)
 {
 	u64 value = 0;
 
-	if (read_user(&value, sizeof(value), (void *)address))
-		walk->unreadable = 1;
+	walk->unreadable |= read_user(&value, sizeof(value), (void *)address);
 	return value;
 }
 
@@ -75,8 +79,8 @@ static __always_inline u64 tstate_of_key(struct walk *walk,
 
 	if (layout->tss_key == ZB_PY_ABSENT)
 		return 0;
-	if (read_user(&key, sizeof(key), (void *)(runtime + layout->tss_key)))
-		walk->unreadable = 1;
+	walk->unreadable |= read_user(&key, sizeof(key),
+				      (void *)(runtime + layout->tss_key));
 	if (key >= PTHREAD_FIRST_KEYS)
 		return 0;
 	/* struct pthread_key_data: uintptr_t seq; void *data */
@@ -105,7 +109,8 @@ static __always_inline u64 known_tstate(struct walk *walk,
 /*
  * A page may be gone for a microsecond: where another thread writes to it for the
  * first time after a fork, its entry is cleared before the copy's is set
- * (mm/memory.c, wp_page_copy()). All that is read of a thread's own is there.
+ * (mm/memory.c, wp_page_copy()). All that is read of a thread's own is there. So
+ * is a frame looked at several times.
  */
 static __always_inline bool try_again(struct walk *walk)
 {
@@ -172,8 +177,10 @@ static __always_inline void find_thread(void *ctx, struct walk *walk)
 	}
 	if (walk->fallback) {
 		tstates.update(&walk->key, &walk->fallback);
-		walk->tstate = walk->fallback;
-		stages.call(ctx, STAGE_WALK);
+		walk->frame = current_frame(walk, layout, walk->fallback);
+		walk->hash = mix(walk->py.lineage, 1);
+		if (walk->frame || !walk->unreadable)
+			stages.call(ctx, STAGE_WALK);
 	}
 	walk->stack.problem =
 		walk->unreadable ? ZB_STACK_UNREADABLE : ZB_STACK_NO_THREAD;
@@ -204,21 +211,25 @@ int stage_find(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline bool mix_table(struct walk *walk, u64 table, u64 *hash)
 {
 	u64 head[3] = {}; /* ob_type, ob_size, ob_shash */
-	u64 value = *hash, bytes, count;
+	u64 value = *hash, bytes;
+	u64 *rest;
 
 	if (read_user(head, sizeof(head), (void *)(table + 8)) ||
 	    head[0] != walk->py.bytes_type)
 		return false;
 	value = mix(value, head[1]);
 	bytes = AT_MOST(head[1], ZB_TABLE_WORDS * 8);
-	count = AT_MOST((bytes + 7) / 8, ZB_TABLE_WORDS);
-	/* the last word may be read in part only */
-	walk->words[AT_MOST(bytes / 8, ZB_TABLE_WORDS)] = 0;
+	/* words are mixed some at a time: a loop that may end after each of them
+	 * is verified from there on once for each */
+	rest = &walk->words[AT_MOST(bytes / 8, ZB_TABLE_WORDS)];
+#pragma unroll
+	for (int i = 0; i < ZB_MIXED_WORDS; i++)
+		rest[i] = 0;
 	if (read_user(walk->words, bytes, (void *)(table + 32)))
 		return false;
-#pragma clang loop unroll(disable)
+#pragma unroll
 	for (int i = 0; i < ZB_TABLE_WORDS; i++) {
-		if (i >= count)
+		if (i % ZB_MIXED_WORDS == 0 && i * 8 >= bytes)
 			break;
 		value = mix(value, walk->words[i]);
 	}
@@ -236,98 +247,118 @@ static __always_inline bool mix_table(struct walk *walk, u64 table, u64 *hash)
 	return true;
 }
 
-static __always_inline void follow_frames(void *ctx, struct walk *walk)
+/* A frame's code object, and what tells it from others. False: it cannot be read. */
+static __always_inline bool
+check_code(struct walk *walk, struct py_layout *layout, u64 code, u64 *check)
+{
+	u64 value, table;
+
+	value = mix(walk->py.lineage, code);
+	value = mix(value, at(walk->raw_code, layout->code_filename));
+	value = mix(value, at(walk->raw_code, layout->code_name));
+	value = mix(value, half_at(walk->raw_code, layout->code_firstlineno));
+	table = at(walk->raw_code, layout->code_table);
+	value = mix(value, table);
+	if (layout->code_version != ZB_PY_ABSENT)
+		value = mix(value,
+			    half_at(walk->raw_code, layout->code_version));
+	*check = value;
+	return mix_table(walk, table, check);
+}
+
+/* Add the frame, which lies in raw_frame. False: it cannot be read. */
+static __always_inline bool
+add_frame(struct walk *walk, struct py_layout *layout, u64 frame, u32 depth)
+{
+	struct zb_frame *out = &walk->stack.frames[depth & (ZB_PY_FRAMES - 1)];
+	/* the low bits are tags from 3.14 on, else 0 */
+	u64 code = at(walk->raw_frame, layout->frame_code) & ~7ULL;
+	u64 check, self;
+
+	if (read_user(walk->raw_code, 152, (void *)code) ||
+	    at(walk->raw_code, 8) != walk->py.code_type ||
+	    !check_code(walk, layout, code, &check))
+		return false;
+	out->code = code;
+	out->check = check;
+	if (layout->code_adaptive == ZB_PY_ABSENT)
+		out->lasti =
+			(s32)half_at(walk->raw_frame, layout->frame_lasti) *
+			layout->lasti_scale;
+	else
+		out->lasti = at(walk->raw_frame, layout->frame_lasti) - code -
+			     layout->code_adaptive;
+	out->unused = 0;
+	walk->hash = mix(mix(walk->hash, check), (u32)out->lasti);
+	if (depth < ZB_PY_SELVES) {
+		self = user_u64(walk, frame + layout->frame_locals);
+		walk->selves[AT_MOST(depth, ZB_PY_SELVES - 1)] = self & ~7ULL;
+	}
+	walk->stack.depth = depth + 1;
+	return true;
+}
+
+/*
+ * Follow some frames; whether there are more. What changes from frame to frame
+ * lies in memory: to the verifier all frames are alike then.
+ */
+static __always_inline bool follow_frames(struct walk *walk,
+					  struct py_layout *layout)
+{
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < FRAMES_A_STAGE; i++) {
+		u64 frame = walk->frame;
+		u32 looked = walk->looked, depth = walk->stack.depth;
+
+		if (!frame)
+			return false;
+		walk->stack.problem = ZB_STACK_UNREADABLE;
+		/* a ring of frames is none: each is held to one that came before,
+		 * ever farther back */
+		if (frame == walk->mark)
+			return false;
+		if (looked >= MOST_LOOKS) {
+			walk->stack.problem = ZB_STACK_CUT;
+			return false;
+		}
+		if (read_user(walk->raw_frame, 120, (void *)frame))
+			goto again;
+		if (layout->frame_owner == ZB_PY_ABSENT ||
+		    walk->raw_frame[layout->frame_owner & 255] <
+			    layout->owner_skip) {
+			if (depth >= ZB_PY_FRAMES) {
+				walk->stack.problem = ZB_STACK_CUT;
+				return false;
+			}
+			if (!add_frame(walk, layout, frame, depth))
+				goto again;
+		}
+		walk->stack.problem = ZB_STACK_WHOLE;
+		walk->frame = at(walk->raw_frame, layout->frame_previous);
+		walk->looked = looked + 1;
+		if (!(looked & (looked - 1)))
+			walk->mark = frame;
+		continue;
+again:
+		walk->tries += 1;
+		if (walk->tries > FRAME_TRIES)
+			return false;
+	}
+	return true;
+}
+
+static __always_inline void walk_frames(void *ctx, struct walk *walk)
 {
 	struct py_layout *layout = layout_of(walk);
-	u64 frame, hash;
-	u32 depth;
+	u64 hash;
 
 	if (!layout)
 		return;
-	frame = current_frame(walk, layout, walk->tstate);
-	hash = mix(walk->py.lineage, 1);
-	if (!frame && walk->unreadable)
-		walk->stack.problem = ZB_STACK_UNREADABLE;
-#pragma clang loop unroll(disable)
-	for (int i = 0; i < ZB_PY_FRAMES + 16; i++) {
-		struct zb_frame *out;
-		u64 code, check, table, self;
-
-		if (!frame)
-			break;
-		/* a ring of frames is none: each is held to one that came before,
-		 * ever farther back */
-		if (frame == walk->mark) {
-			walk->stack.problem = ZB_STACK_UNREADABLE;
-			break;
-		}
-		if (!(i & (i - 1)))
-			walk->mark = frame;
-		if (read_user(walk->raw_frame, 120, (void *)frame)) {
-			walk->stack.problem = ZB_STACK_UNREADABLE;
-			break;
-		}
-		if (layout->frame_owner != ZB_PY_ABSENT &&
-		    walk->raw_frame[layout->frame_owner & 255] >=
-			    layout->owner_skip) {
-			frame = at(walk->raw_frame, layout->frame_previous);
-			continue;
-		}
-		/* kept in memory: to the verifier all frames are alike then */
-		depth = walk->stack.depth;
-		if (depth >= ZB_PY_FRAMES) {
-			walk->stack.problem = ZB_STACK_CUT;
-			break;
-		}
-		/* the low bits are tags from 3.14 on, else 0 */
-		code = at(walk->raw_frame, layout->frame_code) & ~7ULL;
-		if (read_user(walk->raw_code, 152, (void *)code) ||
-		    at(walk->raw_code, 8) != walk->py.code_type) {
-			walk->stack.problem = ZB_STACK_UNREADABLE;
-			break;
-		}
-		check = mix(walk->py.lineage, code);
-		check = mix(check, at(walk->raw_code, layout->code_filename));
-		check = mix(check, at(walk->raw_code, layout->code_name));
-		check = mix(check,
-			    half_at(walk->raw_code, layout->code_firstlineno));
-		table = at(walk->raw_code, layout->code_table);
-		check = mix(check, table);
-		if (layout->code_version != ZB_PY_ABSENT)
-			check = mix(check, half_at(walk->raw_code,
-						   layout->code_version));
-		if (!mix_table(walk, table, &check)) {
-			walk->stack.problem = ZB_STACK_UNREADABLE;
-			break;
-		}
-
-		out = &walk->stack.frames[depth & (ZB_PY_FRAMES - 1)];
-		out->code = code;
-		out->check = check;
-		if (layout->code_adaptive == ZB_PY_ABSENT)
-			out->lasti = (s32)half_at(walk->raw_frame,
-						  layout->frame_lasti) *
-				     layout->lasti_scale;
-		else
-			out->lasti = at(walk->raw_frame, layout->frame_lasti) -
-				     code - layout->code_adaptive;
-		out->unused = 0;
-		hash = mix(mix(hash, check), (u32)out->lasti);
-		if (depth < ZB_PY_SELVES) {
-			self = user_u64(walk, frame + layout->frame_locals);
-			walk->selves[AT_MOST(depth, ZB_PY_SELVES - 1)] =
-				self & ~7ULL;
-		}
-		walk->stack.depth = depth + 1;
-		frame = at(walk->raw_frame, layout->frame_previous);
+	if (follow_frames(walk, layout)) {
+		stages.call(ctx, STAGE_WALK);
+		walk->stack.problem = ZB_STACK_CUT; /* too many calls */
 	}
-	if (frame && walk->stack.problem == ZB_STACK_WHOLE)
-		walk->stack.problem = ZB_STACK_CUT;
-	if (try_again(walk)) {
-		stages.call(ctx, STAGE_FIND);
-		walk->stack.problem = ZB_STACK_UNREADABLE; /* too many calls */
-	}
-	hash = mix(hash, walk->stack.problem);
+	hash = mix(walk->hash, walk->stack.problem);
 	walk->stack.stack_id = hash ? hash : 1;
 	stages.call(ctx, STAGE_SEND);
 }
@@ -338,7 +369,7 @@ int stage_walk(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!walk)
 		return 0;
-	follow_frames(ctx, walk);
+	walk_frames(ctx, walk);
 	end_walk(walk);
 	return 0;
 }

@@ -17,6 +17,7 @@
 /* of a line table that tell it from another at the same address: its beginning and end */
 #define ZB_TABLE_WORDS 32
 #define ZB_TABLE_END_WORDS 8
+#define ZB_MIXED_WORDS 8 /* at a time */
 
 /* zombiebpf/python/offsets.py, Offsets: the same names in the same order */
 struct py_layout {

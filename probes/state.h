@@ -33,6 +33,16 @@
 static long (*read_user)(void *to, u32 size,
 			 const void *from) = (void *)BPF_FUNC_probe_read_user;
 
+/*
+ * A function of one u64 that the verifier checks once, however often it is called:
+ * it is not inlined, the loader appends it (zombiebpf/bpf/subprograms.py). Not for
+ * programs that also make tail calls: x86_64 can do both since commit e411901c0b77
+ * ("bpf: allow for tailcalls in BPF subprograms for x64 JIT"), 5.10, arm64 since 6.0.
+ */
+#define SUBPROGRAM(name)                                                       \
+	static int (*name##_subprogram)(u64) = (void *)NUMBER_OF_##name;       \
+	int name
+
 /* A raw tracepoint's program; the loader attaches on_NAME to NAME. */
 #define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
 

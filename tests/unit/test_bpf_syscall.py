@@ -35,11 +35,11 @@ class FakeBpf:
         return 7
 
 
-def load(monkeypatch: pytest.MonkeyPatch, kernel: FakeBpf, **options: bool) -> int:
+def load(monkeypatch: pytest.MonkeyPatch, kernel: FakeBpf, with_log: bool = True) -> int:
     monkeypatch.setattr(syscall, "_call", kernel.call)
     unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
-    return syscall.load_program("x", syscall.KPROBE, CODE, **options)
+    return syscall.load_program("x", syscall.KPROBE, CODE, with_log=with_log)
 
 
 def test_a_verifier_that_a_signal_interrupted_is_asked_again(

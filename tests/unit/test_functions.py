@@ -173,14 +173,14 @@ class Loaded:
     def __getitem__(self, name: str) -> Table:
         return self.tables[name]
 
-    def kernel_name(self, name: str) -> str:
-        return f"shown_{name}"
-
     def adopt(self, name: str, program: int) -> None:
         self.adopted[name] = program
 
-    def code(self, name: str, others: Mapping[int, int]) -> bytes:
-        return with_maps(load_map(1, 7) + load_map(2, 9) + load_map(3, 7, source=0), others)
+    def load_again(
+        self, name: str, kind: int, others: Mapping[int, int], attach_type: int = 0, btf_id: int = 0
+    ) -> int:
+        code = with_maps(load_map(1, 7) + load_map(2, 9) + load_map(3, 7, source=0), others)
+        return syscall.load_program(f"shown_{name}", kind, code, attach_type, btf_id)
 
 
 def maps(code: bytes) -> list[int]:

@@ -61,8 +61,10 @@ class FakeKernel:
     def create_map(self, name: str, shape: syscall.MapShape) -> int:
         return self._do("map", name)
 
-    def load_program(self, name: str, kind: int, code: bytes) -> int:
-        assert kind == syscall.RAW_TRACEPOINT
+    def load_program(
+        self, name: str, kind: int, code: bytes, attach_type: int, attach_btf_id: int
+    ) -> int:
+        assert (kind, attach_type, attach_btf_id) == (syscall.RAW_TRACEPOINT, 0, 0)
         return self._do("stage" if name.startswith("zb_stage_") else "load", name)
 
     def open_raw_tracepoint(self, program: int, name: str) -> int:
@@ -304,7 +306,9 @@ def test_the_stages_numbers_are_those_of_the_probes() -> None:
 def test_the_sources_are_found() -> None:
     assert (program.probes_directory() / "wire.h").is_file()
     text = program.source(Layout("struct x;", {"A": "1"}, "BTF"), {"B": "2"})
-    assert text.startswith('#define A 1\n#define B 2\n#line 1 "layout.h"\nstruct x;\n')
+    assert text.startswith("#define A 1\n#define B 2\n#define NUMBER_OF_")
+    assert '\n#line 1 "layout.h"\nstruct x;\n' in text
+    assert tuple(re.findall(r"^SUBPROGRAM\((\w+)\)", text, re.M)) == program.SUBPROGRAMS
     assert [text.count(f'#line 1 "{name}"') for name in program.SOURCES] == [1] * len(
         program.SOURCES
     )

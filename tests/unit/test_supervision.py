@@ -15,6 +15,7 @@ from typing import Optional, cast
 
 import pytest
 
+from tests.unit.encoded_records import records
 from tests.unit.event_builders import plain
 from tests.unit.own_process import in_own_process
 from zombiebpf.bpf.loaded import Probes
@@ -109,9 +110,9 @@ def test_the_interpreters_are_expected_where_the_command_looks(inherited: Inheri
 class BusyObserver(BrokenObserver):
     """Each read returns one whole life."""
 
-    def read(self) -> list[Event]:
+    def read(self) -> Records:
         self.reads += 1
-        return plain(time.monotonic_ns(), 100_000 + self.reads)
+        return records(plain(time.monotonic_ns(), 100_000 + self.reads))
 
 
 @in_own_process

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from zombiebpf.bpf.syscall import MapShape
 
 _LOAD_WORDS, _PSEUDO_MAP_FD = 0x18, 1  # BPF_LD | BPF_IMM | BPF_DW, and its source register
-_INSTRUCTION = struct.Struct("<BBhi")
+INSTRUCTION = struct.Struct("<BBhi")
 
 
 class Map(NamedTuple):
@@ -56,7 +56,7 @@ def map_references(code: bytes) -> set[int]:
     """Return the descriptors or indexes by which a program refers to maps."""
     return {
         value
-        for operation, registers, _, value in _INSTRUCTION.iter_unpack(code)
+        for operation, registers, _, value in INSTRUCTION.iter_unpack(code)
         if operation == _LOAD_WORDS and registers >> 4 == _PSEUDO_MAP_FD
     }
 
@@ -64,9 +64,9 @@ def map_references(code: bytes) -> set[int]:
 def with_maps(code: bytes, others: Mapping[int, int]) -> bytes:
     """Return a program whose references to maps are replaced, as `others` maps old to new."""
     changed = bytearray(code)
-    for at in range(0, len(code), _INSTRUCTION.size):
-        operation, registers, offset, value = _INSTRUCTION.unpack_from(code, at)
+    for at in range(0, len(code), INSTRUCTION.size):
+        operation, registers, offset, value = INSTRUCTION.unpack_from(code, at)
         if operation == _LOAD_WORDS and registers >> 4 == _PSEUDO_MAP_FD:
             number = others.get(value, value)
-            _INSTRUCTION.pack_into(changed, at, operation, registers, offset, number)
+            INSTRUCTION.pack_into(changed, at, operation, registers, offset, number)
     return bytes(changed)

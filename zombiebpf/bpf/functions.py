@@ -135,9 +135,6 @@ def close(descriptors: Sequence[int]) -> None:
 
 
 def _load(probes: Probes, name: str, probe: Probe, maps: Mapping[int, int]) -> int:
-    code, shown = probes.code(name, maps), probes.kernel_name(name)
     if probe.attach_kind == FENTRY:
-        return syscall.load_program(
-            shown, syscall.TRACING, code, syscall.TRACE_FENTRY, probe.btf_id
-        )
-    return syscall.load_program(shown, syscall.KPROBE, code)
+        return probes.load_again(name, syscall.TRACING, maps, syscall.TRACE_FENTRY, probe.btf_id)
+    return probes.load_again(name, syscall.KPROBE, maps)

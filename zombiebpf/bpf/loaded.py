@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from typing import Callable, Optional
 
-from zombiebpf.bpf import syscall
+from zombiebpf.bpf import subprograms, syscall
 from zombiebpf.bpf.compiled import Compiled, with_maps
 from zombiebpf.bpf.tables import Table
 
@@ -30,12 +30,19 @@ class Probes:
     close() or the end of this process removes them from the kernel.
     """
 
-    def __init__(self, compiled: Compiled, kernel_name: Callable[[str], str] = str) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        kernel_name: Callable[[str], str] = str,
+        called: Sequence[str] = (),
+    ) -> None:
         """Create the maps. Raise MapError if the kernel refuses one.
 
-        `kernel_name` turns a program's name into the one that the kernel shows.
+        `kernel_name` turns a program's name into the one that the kernel shows. `called` are
+        functions that programs call, by their numbers (zombiebpf.bpf.subprograms).
         """
-        self.kernel_name = kernel_name
+        self._kernel_name = kernel_name
+        self._called = called
         self._compiled = compiled
         self._tables: dict[str, Table] = {}
         self._numbers: dict[int, int] = {}  # index in `compiled` -> descriptor
@@ -57,19 +64,37 @@ class Probes:
         """Return the map `name`."""
         return self._tables[name]
 
-    def code(self, name: str, others: Mapping[int, int] = _NONE) -> bytes:
-        """Return a program's code with the maps' descriptors; `others` replaces some of these."""
-        numbers = {index: others.get(number, number) for index, number in self._numbers.items()}
-        return with_maps(self._compiled.programs[name], numbers)
-
     def load(self, name: str, kind: int) -> int:
         """Load a program once; return its descriptor. Raise syscall.ProgramError."""
         key = name, kind
         if key not in self._programs:
-            self._programs[key] = syscall.load_program(
-                self.kernel_name(name), kind, self.code(name)
-            )
+            self._programs[key] = self.load_again(name, kind)
         return self._programs[key]
+
+    def load_again(
+        self,
+        name: str,
+        kind: int,
+        others: Mapping[int, int] = _NONE,
+        attach_type: int = 0,
+        attach_btf_id: int = 0,
+    ) -> int:
+        """Load a program; return a descriptor that the caller must close or adopt().
+
+        `others` replaces descriptors of maps. Raise syscall.ProgramError.
+        """
+        numbers = {index: others.get(number, number) for index, number in self._numbers.items()}
+        linked = subprograms.link(name, self._compiled.programs, self._called)
+        code = with_maps(linked.code, numbers)
+        shown = self._kernel_name(name)
+        if not linked.starts:
+            return syscall.load_program(shown, kind, code, attach_type, attach_btf_id)
+        types = syscall.load_btf(subprograms.btf(linked.starts))
+        try:
+            infos = subprograms.function_info(linked.starts)
+            return syscall.load_program(shown, kind, code, attach_type, attach_btf_id, types, infos)
+        finally:
+            os.close(types)
 
     def attach(self, name: str, tracepoint: str) -> None:
         """Attach a program to a raw tracepoint; the first attached runs first. Raise OSError."""

@@ -17,12 +17,13 @@ from typing import NamedTuple, Optional
 _SYSCALLS = {"x86_64": 321, "aarch64": 280}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_NEXT_KEY = 0, 1, 2, 4
-_PROG_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _LINK_CREATE = 5, 15, 17, 28
+_PROG_LOAD, _INFO_BY_FD, _RAW_TRACEPOINT_OPEN, _BTF_LOAD, _LINK_CREATE = 5, 15, 17, 18, 28
 PERCPU_TYPES = frozenset({5, 6, 10, 21})  # hash, array, LRU hash, cgroup storage
 
 KPROBE, RAW_TRACEPOINT, TRACING = 2, 17, 26  # BPF_PROG_TYPE_...: KPROBE serves uprobes too
 TRACE_FENTRY, TRACE_UPROBE_MULTI = 24, 48  # BPF_TRACE_...
 INSTRUCTION_BYTES = 8
+_FUNCTION_INFO_BYTES = 8  # struct bpf_func_info
 _NAME_BYTES = 16  # of a map or program, with the NUL: BPF_OBJ_NAME_LEN
 _MAX_INTERRUPTIONS = 4  # as libbpf has it
 _LOG_BYTES = (4 << 20, 256 << 20)  # tried in turn: a whole log may be long
@@ -94,6 +95,16 @@ class _Program(ctypes.Structure):
         ("attach_btf_id", ctypes.c_uint32),
         ("attach_prog_fd", ctypes.c_uint32),
         ("unused", ctypes.c_uint32),
+    )
+
+
+class _Btf(ctypes.Structure):
+    _fields_ = (
+        ("btf", ctypes.c_uint64),
+        ("log_buf", ctypes.c_uint64),
+        ("size", ctypes.c_uint32),
+        ("log_size", ctypes.c_uint32),
+        ("log_level", ctypes.c_uint32),
     )
 
 
@@ -207,20 +218,30 @@ def next_key(descriptor: int, key: Optional[ctypes._CData], following: ctypes._C
     return True
 
 
+def load_btf(data: bytes) -> int:
+    """Load types for load_program(); return a descriptor."""
+    given = ctypes.create_string_buffer(data, len(data))
+    return _with_memory(_BTF_LOAD, _Btf(btf=ctypes.addressof(given), size=len(data)))
+
+
 def load_program(
     name: str,
     kind: int,
     code: bytes,
     attach_type: int = 0,
     attach_btf_id: int = 0,
+    btf: int = 0,
+    functions: bytes = b"",
     with_log: bool = True,
 ) -> int:
     """Load a program; return its descriptor. The kernel shows the first 15 bytes of `name`.
 
-    `kind` is a program type; `code` refers to maps by their descriptors. Raise ProgramError,
-    whose log costs a second verification.
+    `kind` is a program type; `code` refers to maps by their descriptors. `functions` is an array
+    of struct bpf_func_info, which refers to the types `btf`. Raise ProgramError, whose log costs
+    a second verification.
     """
     given = ctypes.create_string_buffer(code, len(code))
+    infos = ctypes.create_string_buffer(functions, len(functions))
     licence = ctypes.create_string_buffer(b"GPL")
     attributes = _Program(
         prog_type=kind,
@@ -230,6 +251,10 @@ def load_program(
         prog_name=name.encode()[: _NAME_BYTES - 1],
         expected_attach_type=attach_type,
         attach_btf_id=attach_btf_id,
+        prog_btf_fd=btf,
+        func_info_rec_size=_FUNCTION_INFO_BYTES if functions else 0,
+        func_info=ctypes.addressof(infos) if functions else 0,
+        func_info_cnt=len(functions) // _FUNCTION_INFO_BYTES,
     )
     try:
         return _verify(attributes)

@@ -47,8 +47,9 @@ class Uprobes:
 
     def _loaded(self, attach_type: int) -> int:
         if self._program is None:
-            shown, code = self._probes.kernel_name(self._name), self._probes.code(self._name)
-            self._program = syscall.load_program(shown, syscall.KPROBE, code, attach_type)
+            self._program = self._probes.load_again(
+                self._name, syscall.KPROBE, attach_type=attach_type
+            )
         return self._program
 
     def _unload(self) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from zombiebpf.bpf import functions, syscall
 from zombiebpf.bpf.compiled import Compiled
 from zombiebpf.bpf.loaded import MapError, Probes
+from zombiebpf.bpf.subprograms import FIRST_SUBPROGRAM
 from zombiebpf.errors import PrivilegeError, ZombiebpfError
 from zombiebpf.kernel import cache, compiler
 from zombiebpf.kernel.compiler import CompileError, HeadersError, compile_probes
@@ -27,6 +28,8 @@ SOURCES = (
 )  # fmt: skip
 # Programs that the probes call to walk a Python stack, by their index in the map `stages`.
 STAGES = ("stage_find", "stage_walk", "stage_send")
+# Functions that the probes call, by their number (SUBPROGRAM in probes/state.h).
+SUBPROGRAMS = ("take_over", "consider")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 _REFUSED = (
@@ -57,7 +60,11 @@ def probes_directory() -> Path:
 
 def source(layout: Layout, macros: Mapping[str, str]) -> str:
     """Return the whole C text; its #line directives make the compiler cite the source files."""
-    defined = {**layout.macros, **macros}
+    numbers = {
+        f"NUMBER_OF_{name}": str(FIRST_SUBPROGRAM + number)
+        for number, name in enumerate(SUBPROGRAMS)
+    }
+    defined = {**layout.macros, **macros, **numbers}
     parts = [f"#define {name} {value}\n" for name, value in defined.items()]
     parts.append(f'#line 1 "layout.h"\n{layout.c}\n')
     directory = probes_directory()
@@ -81,7 +88,8 @@ def load(
     ZombiebpfError with the fix, and NotCompiledError unless `may_compile`.
     """
     try:
-        probes = Probes(_compiled(text, layout, made_from, may_compile), kernel_name)
+        compiled = _compiled(text, layout, made_from, may_compile)
+        probes = Probes(compiled, kernel_name, SUBPROGRAMS)
     except MapError as error:
         raise _refusal(f"the kernel refuses to create the BPF map {error.name}", error) from None
     try:
