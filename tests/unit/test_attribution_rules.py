@@ -189,6 +189,7 @@ def test_the_line_is_the_innermost_of_the_users() -> None:
 
 def builder_of(life: Life) -> LifeBuilder:
     builder = LifeBuilder()
+    builder.rare = True
     for name, value in LifeRow.of(life)._asdict().items():
         setattr(builder, name, value)
     return builder

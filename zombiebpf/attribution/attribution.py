@@ -45,11 +45,7 @@ class Attribution:
             return None
         stack = life.reap_stack
         if stack is None:
-            if life.reaper_pid is None:
-                return None
-            if life.reaper_pid == self._observer != 0:
-                return KIND_OBSERVER
-            return None if "reap_call.stack" in life.unseen else KIND_NOT_PYTHON
+            return None if "reap_call.stack" in life.unseen else self._kind_without_stack(life)
         rule = None
         if stack.problem is None:
             ran = life.execs[0].filename if life.execs else None
@@ -64,8 +60,16 @@ class Attribution:
             return "join(timeout)"
         return rule.kind
 
+    def _kind_without_stack(self, life: LifeBuilder) -> Optional[str]:
+        if not life.reap_called or life.reaper_pid is None:
+            return None
+        return KIND_OBSERVER if life.reaper_pid == self._observer != 0 else KIND_NOT_PYTHON
+
     def complete(self, life: LifeBuilder) -> None:
         """Set fork_site and the reaping call's kind and site. A second call changes nothing."""
+        if not life.rare:  # no stack, and nothing that is not known
+            life.reap_kind = self._kind_without_stack(life)
+            return
         if life.fork_stack is not None:
             life.fork_site = self.site(life.fork_stack)
         if life.reap_called:

@@ -19,6 +19,8 @@ from zombiebpf.model.events import (
 )
 from zombiebpf.model.life import (
     NOTHING,
+    RARE_AT,
+    SIMPLE,
     UNSEEN_BEFORE,
     Activity,
     Actor,
@@ -40,7 +42,8 @@ NO_STACK: Mapping[int, str] = {
 }
 
 _BIRTH = ("forker", "fork_ns", "exec", "argv")
-_values_of = attrgetter(*LifeRow._fields)
+_common_of = attrgetter(*LifeRow._fields[:RARE_AT])
+_rare_of = attrgetter(*LifeRow._fields[RARE_AT:])
 
 
 class LifeBuilder:
@@ -98,6 +101,7 @@ class LifeBuilder:
     reap_parent_tid: Optional[int] = None  # the parent thread when it was reaped
     last_parent_pid: Optional[int] = None  # at the reap, if no event has explained that parent
     program_ns: Optional[int] = None  # of the exec that `name` and `pieces` belong to
+    rare: bool = False  # it has one of the fields from RARE_AT on, or needs finish()
     watched: bool = False  # the watcher of stacks wants its events
     shown: bool = False  # Lifecycle.changed() has returned it
     fork_stack_due: bool = False  # the stack of the fork has not arrived
@@ -118,7 +122,7 @@ class LifeBuilder:
         life.birth_parent = life.parent_pid = event.parent_pid
         life.parent_tid = event.parent_tid
         life.parent_start_ns = event.parent_start_ns
-        life.watched = True
+        life.watched = life.rare = True
         why = UNSEEN_OUTSIDE if event.flags & SnapshotFlags.JOINED else UNSEEN_BEFORE
         life.unseen = dict.fromkeys(("forker", "fork_ns", "exec"), why)
         if event.argv is None:
@@ -148,10 +152,12 @@ class LifeBuilder:
 
     def note_unseen(self, field: str, why: str) -> None:
         """Record why a field of the JSON contract is null."""
+        self.rare = True
         self.unseen = {**self.unseen, field: why}
 
     def new_program(self, ns: int) -> None:
         """Expect the filename and the arguments of an exec."""
+        self.rare = True
         self.program_ns = ns
         self.argv, self.argv_cut = None, False
         self.name = self.pieces = b""
@@ -176,8 +182,23 @@ class LifeBuilder:
             )
             self.reaped_by = ReapedBy.ADOPTER if adopted else ReapedBy.PARENT
 
+    def add_reparent(self, step: Reparenting) -> None:
+        """Add a change of the parent."""
+        self.rare = True
+        self.reparents = (*self.reparents, step)
+
+    def set_meanwhile(self, seen: Optional[Activity]) -> None:
+        """Set what the parent was doing while this was a zombie."""
+        self.rare = True
+        self.meanwhile = seen
+
+    def expect_fork_stack(self) -> None:
+        """Expect the stack of the fork, and watch the process."""
+        self.rare = self.watched = self.fork_stack_due = True
+
     def set_fork_stack(self, stack: Optional[Stack], problem: int) -> None:
         """Set the forker's stack; `problem` says why there is none (StackProblem)."""
+        self.rare = True
         self.fork_stack = stack
         self.fork_stack_due = False
         if stack is None:
@@ -185,7 +206,7 @@ class LifeBuilder:
 
     def set_reap_stack(self, stack: Optional[Stack], problem: int) -> None:
         """Set the reaper's stack; `problem` says why there is none (StackProblem)."""
-        self.reap_called = True
+        self.rare = self.reap_called = True
         self.reap_stack = stack
         self.stack_due = False
         if stack is None:
@@ -217,7 +238,8 @@ class LifeBuilder:
 
     def row(self) -> LifeRow:
         """Return the process record as it is now, as a flat row."""
-        return tuple.__new__(LifeRow, _values_of(self))
+        rare = _rare_of(self) if self.rare else SIMPLE
+        return tuple.__new__(LifeRow, _common_of(self) + rare)
 
     def life(self) -> Life:
         """Return the process record as it is now."""

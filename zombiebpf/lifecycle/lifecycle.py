@@ -265,7 +265,7 @@ class Lifecycle:
             self._young.append(key)
             self._children.add(parent_tid, key, life)
             if flags & _FORKED_STACKED:
-                life.watched = life.fork_stack_due = True
+                life.expect_fork_stack()
         if flags & _FORKED_STACKED:
             self._watch(data, at)
 
@@ -378,7 +378,7 @@ class Lifecycle:
             if while_zombie:
                 child.zombie_parent_tid = event.adopter_tid
             step = Reparenting(event.ns, from_, to, kind, while_zombie, exact)
-            child.reparents = (*child.reparents, step)
+            child.add_reparent(step)
             child.parent_pid = event.adopter_pid
             child.parent_start_ns = event.adopter_start_ns
             self._children.adopt(event.adopter_tid, key, child)
@@ -502,6 +502,7 @@ class Lifecycle:
         self._close(life)
 
     def _close(self, life: LifeBuilder) -> None:
-        life.finish()
+        if life.rare:
+            life.finish()
         self._complete(life)
         self._finished.append(life.row())

@@ -55,7 +55,7 @@ class ChildrenByThread:
         for child in self._by_thread.get(pid, {}).values():
             while_zombie = child.zombie_parent_tid == pid
             step = Reparenting(event.ns, leader, leader, kind, while_zombie, False)
-            child.reparents = (*child.reparents, step)
+            child.add_reparent(step)
         for key, child in moved.items():
             if child.zombie_parent_tid == tid:
                 child.zombie_parent_tid = pid

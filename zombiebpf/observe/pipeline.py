@@ -97,7 +97,7 @@ class Pipeline:
             self._take(records)
         late_ns = time.monotonic_ns() - LATE_NS
         for life in self._lifecycle.zombies_since(late_ns):
-            life.meanwhile = self._activity(life)
+            life.set_meanwhile(self._activity(life))
         self.poll_s = self._pause(len(records) >= MAX_BATCH, late_ns)
         return bool(records)
 
