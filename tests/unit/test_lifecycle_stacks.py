@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Optional
 
 import pytest
@@ -13,6 +15,7 @@ from tests.unit.event_builders import (
     S,
     assert_empty,
     autoreap,
+    exec_,
     exit_,
     fork,
     freed,
@@ -31,8 +34,12 @@ from zombiebpf.lifecycle.lifecycle import LATE_EVENT_NS
 from zombiebpf.model.events import (
     Block,
     Event,
+    Exec,
+    Exit,
     Fork,
+    Reap,
     ReapFlags,
+    Snapshot,
     StackKind,
     StackOf,
     StackProblem,
@@ -390,3 +397,24 @@ def test_no_stack_by_default() -> None:
     assert life.fork_stack is None
     assert life.unseen == {"fork_stack": UNSEEN_LOST}
     assert isinstance(fork(0, C), Fork)
+
+
+def test_the_watcher_is_given_all_of_a_process_that_a_scan_found() -> None:
+    """Also if its fork came before, and announced no stack: its parent was not known yet."""
+
+    class Watcher:
+        waiting: Mapping[int, object] = MappingProxyType({})
+
+        def __init__(self) -> None:
+            self.taken: list[type[Event]] = []
+
+        def take(self, event: Event) -> None:
+            self.taken.append(type(event))
+
+    found = Snapshot(2, start(C), C, start(P), 0, P, P, 17, 1, C, 0, 0, C, "python3")
+    events: list[Event] = [exec_(3, C), exit_(4, C), autoreap(5, C, P)]
+    expected = [Snapshot, Exec, Exit, Reap]
+    for before in ([], [fork(1, C, P)]):
+        watcher = Watcher()
+        lives_of([*before, found, *events], watcher=watcher)
+        assert watcher.taken == expected, before

@@ -280,6 +280,7 @@ class Lifecycle:
             self._children.add(event.parent_tid, key, life)
             self._alive += 1
             self._young.append(key)
+        life.watched = True  # also if its fork, which announced no stack, came before
         if life.note_earlier_end(event):
             self._zombies.append((event.ns, key))
         self._note_change(key, life)
