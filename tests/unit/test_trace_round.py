@@ -11,6 +11,7 @@ import pytest
 
 from tests.unit.life_builders import crowd, ended, rows
 from tests.unit.random_analyses import TEXTS, Maker
+from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Analysis, Meta
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Activity, Life, ReapCall, Reparenting
@@ -71,6 +72,18 @@ def test_integers_beyond_64_bits(tmp_path: Path) -> None:
     odd = odd._replace(start_ns=2**64 - 1, forker=odd.forker._replace(comm="\udcff"))
     analysis = Analysis(crowd().meta, [odd])
     assert read_trace(str(written(tmp_path / "t.db", analysis))).lives == [odd]
+
+
+def test_a_late_zombie_instant_after_the_reap(tmp_path: Path) -> None:
+    """It is an upper bound: that of the zombie's last context switch, say."""
+    late = ended(7, zombie_exact=False)
+    assert late.reap_ns is not None
+    late = late._replace(zombie_ns=late.reap_ns + 500)
+    analysis = Analysis(crowd().meta, [late])
+    assert read_trace(str(written(tmp_path / "t.db", analysis))).lives == [late]
+    exact = Analysis(crowd().meta, [late._replace(zombie_exact=True)])
+    with pytest.raises(UsageError, match="PID 7 was reaped before it died"):
+        read_trace(str(written(tmp_path / "exact.db", exact)))
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -178,7 +178,8 @@ class Part:
             reaped_by=None if reaped_by is None else enum_member(_REAPED_BY, reaped_by),
             reap_call=None if call is None or not boolean(call) else self._reap_call(call_columns),
         )
-        if (life.zombie_interval_ns or 0) < 0 or (life.reap_latency_ns or 0) < 0:
+        interval_ns = life.zombie_interval_ns if life.zombie_exact else None
+        if (interval_ns or 0) < 0 or (life.reap_latency_ns or 0) < 0:
             raise DamagedTraceError(f"PID {life.pid} was reaped before it died")
         return life
 
