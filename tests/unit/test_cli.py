@@ -61,6 +61,20 @@ def test_help_names_each_command_in_its_own_words() -> None:
     assert list(cli.COMMANDS) == sorted(cli.COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["run", "attach"])
+def test_a_start_imports_nothing_that_it_rarely_needs(command: str) -> None:
+    """With built-in rules, compiled probes and known interpreters: each takes 1 to 40 ms."""
+    program = (
+        f"import sys; import zombiebpf.cli.{command}\n"
+        "from zombiebpf.observe.rule_files import load_rules; load_rules()\n"
+        "print(*{'yaml', 'elftools', 'bcc', 'jinja2', 'rich', 'subprocess'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
 def test_what_needs_no_command_imports_none(arguments: list[str]) -> None:
     program = (

@@ -84,7 +84,7 @@ def _candidates(environ_path: Sequence[str]) -> Iterator[str]:
 def _chosen(pyenv: str) -> list[str]:
     """Return the versions that `pyenv global` set.
 
-    Others are found when they start: the kernel takes 0.1 s to detach each uprobe.
+    Others are found when they start: before Linux 6.6 it takes 0.1 s to detach each uprobe.
     """
     try:
         with open(f"{pyenv}/version", encoding="utf-8", errors="replace") as file:
