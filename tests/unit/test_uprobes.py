@@ -153,3 +153,19 @@ def test_many_are_closed_by_few_threads(kernel: FakeKernel) -> None:
         made.attach("/python3", at)
     assert close_and_wait(made.close) <= 16
     assert kernel.open == set()
+
+
+def test_without_threads_they_are_closed_at_once(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where pids.max of the cgroup allows none."""
+
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    made = uprobes(kernel)
+    for at in range(20):
+        made.attach("/python3", at)
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    made.close()
+    assert kernel.open == set()

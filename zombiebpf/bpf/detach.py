@@ -17,7 +17,11 @@ def close_beside(descriptors: Sequence[int]) -> None:
     Python waits for the threads at its exit; the caller can join them.
     """
     for number in range(min(_MAX_THREADS, len(descriptors))):
-        threading.Thread(target=_close, args=(descriptors[number::_MAX_THREADS],)).start()
+        some = descriptors[number::_MAX_THREADS]
+        try:
+            threading.Thread(target=_close, args=(some,)).start()
+        except RuntimeError:  # no thread is allowed (pids.max)
+            _close(some)
 
 
 def _close(descriptors: Sequence[int]) -> None:
