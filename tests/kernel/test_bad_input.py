@@ -14,6 +14,8 @@ import pytest
 from tests.kernel.running import PROGRAM, QUIET, in_own_mounts, plain, refusal, refused, zombiebpf
 
 BTF = Path("/sys/kernel/btf/vmlinux")
+# What was kept of this kernel since it booted would be used instead of its BTF.
+NOTHING_KEPT = {**os.environ, "ZOMBIEBPF_CACHE": ""}
 BCC = "/usr/lib/python3/dist-packages"  # where this distribution has it
 NO_PRIVILEGE = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", "--"]
 # an ordinary user, but one who reaches this clone wherever it lies
@@ -89,7 +91,8 @@ def test_no_privilege(become: list[str]) -> None:
 
 
 def test_no_btf(tmp_path: Path) -> None:
-    done = in_own_mounts(f"mount --bind {tmp_path} {BTF.parent}", "run", "echo", "ran")
+    mount = f"mount --bind {tmp_path} {BTF.parent}"
+    done = in_own_mounts(mount, "run", "echo", "ran", env=NOTHING_KEPT)
     refusal(done, 70, f"{BTF}: No such file or directory", "CONFIG_DEBUG_INFO_BTF")
 
 
@@ -98,7 +101,8 @@ def test_truncated_btf(size: int, tmp_path: Path) -> None:
     damaged = tmp_path / "btf"
     with BTF.open("rb") as whole:
         damaged.write_bytes(whole.read(size))
-    done = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
+    mount = f"mount --bind {damaged} {BTF}"
+    done = in_own_mounts(mount, "run", "echo", "ran", env=NOTHING_KEPT)
     refusal(done, 70, "BTF", "damaged")
 
 
@@ -108,7 +112,8 @@ def test_btf_of_noise(tmp_path: Path) -> None:
     data = bytearray(BTF.read_bytes())
     data[24 : len(data) // 2] = os.urandom(len(data) // 2 - 24)
     damaged.write_bytes(data)
-    done = in_own_mounts(f"mount --bind {damaged} {BTF}", "run", "echo", "ran")
+    mount = f"mount --bind {damaged} {BTF}"
+    done = in_own_mounts(mount, "run", "echo", "ran", env=NOTHING_KEPT)
     refusal(done, 70, "BTF")
 
 
