@@ -7,6 +7,7 @@ PY := .venv/bin/python
 AS_OWNER := tools/as-owner.sh
 AS_ROOT := tools/as-root.sh
 PYTEST_ARGS ?=
+BENCH_TOOLS = perf bpftrace bpftool strace $(if $(QUICK),,exitsnoop exitsnoop-bpfcc forkstat chromium chromedriver fonts)
 PARALLEL = -n auto --dist worksteal
 C_SOURCES = $(wildcard probes/*.[ch] bench/workloads/*.[ch] tests/*/*.[ch])
 
@@ -69,10 +70,11 @@ oracle: ## thousands of random lives compared with independent tools (root)
 stacks: setup ## each captured Python stack compared with traceback's, for every Python here (root)
 	@$(AS_ROOT) stacks $(PY) -m tests.stacks $(STACKS_ARGS)
 
-bench: ## what observing costs, against the budgets (root; a few minutes)
-	@$(AS_ROOT) bench tools/setup.sh cc bpftool chromium chromedriver fonts
-	@$(AS_OWNER) $(PY) -m bench.html
-	@$(AS_ROOT) bench $(PY) -m bench $(BENCH_ARGS)
+bench: ## measure the cost beside other tools, against the budgets (root; half an hour; QUICK=1: two minutes)
+	@$(AS_ROOT) bench tools/setup.sh cc
+	@$(AS_ROOT) bench tools/setup.sh --try $(BENCH_TOOLS)
+	@$(AS_OWNER) $(PY) -m compileall -q zombiebpf bench
+	@$(AS_ROOT) bench $(PY) -m bench $(if $(QUICK),--quick) $(BENCH_ARGS)
 
 check: setup check-js ## lint, format, types, imports, licences
 	@$(AS_OWNER) $(PY) -m ruff check

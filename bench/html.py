@@ -61,7 +61,7 @@ def main() -> int:
             page = chromium.Page(driver)
             for count in (10_000, 100_000):
                 for what, value in measure(page, directory, count):
-                    print(f"{count:>7,} lives  {what:<34} {value}", flush=True)
+                    print(f"{count:,}\t{what}\t{value}", flush=True)
         finally:
             driver.quit()
     return 0

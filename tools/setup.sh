@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# tools/setup.sh [COMMAND...]: everything zombiebpf needs, from nothing but git,
-# make and python3. Leaves the program as .venv/bin/zombiebpf.
+# tools/setup.sh [--try] [COMMAND...]: everything zombiebpf needs, from nothing but
+# git, make and python3. Leaves the program as .venv/bin/zombiebpf. With --try, a
+# COMMAND that cannot be installed is named and left out.
 #
 #   1. distribution packages: bcc's Python package (bcc is not on PyPI), Python's
 #      venv, and those that bring each COMMAND named (cc, bpftrace, strace...);
@@ -44,6 +45,9 @@ package_of() { # THING: the package that brings it here
 	apt-get:bcc) echo python3-bpfcc ;;
 	apt-get:venv) echo python3-venv ;;
 	apt-get:cc) echo gcc libc6-dev ;;
+	apt-get:perf) echo linux-perf ;;
+	apt-get:exitsnoop) echo libbpf-tools ;;
+	apt-get:exitsnoop-bpfcc) echo bpfcc-tools ;;
 	apt-get:vagrant) echo vagrant vagrant-libvirt ;;
 	apt-get:chromedriver) echo chromium-driver ;;
 	apt-get:fonts) echo fonts-dejavu-core ;;
@@ -178,8 +182,19 @@ pip_failed() {
 
 # --- main ---------------------------------------------------------------------
 
+optional=()
+if [ "${1:-}" = --try ]; then
+	shift
+	optional=("$@")
+	set --
+fi
+
 choose_python
 ensure_packages bcc venv "$@"
+for each in "${optional[@]}"; do
+	# A subshell: die() ends only that.
+	(ensure_packages "$each") || say "going on without $each"
+done
 identity=$(printf '%s\n' "$python" "$version" "$(pwd -P)")
 inputs=$(cat pyproject.toml tools/setup.sh | cksum)
 if [ "$(cat $STAMP 2>/dev/null)" != "$identity"$'\n'"$inputs" ] || ! [ -x .venv/bin/python ]; then

@@ -1,25 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python_fork.py OPERATIONS DEPTH: os.fork, os._exit, os.waitpid, DEPTH frames deep.
-
-OPERATIONS for each line of its input, and a line printed when they are done.
-"""
+"""python_fork.py OPERATIONS SLICES DEPTH: os.fork, os._exit, os.waitpid, DEPTH frames deep."""
 
 import os
 import sys
 
+from timed import time_slices
 
-def down(levels: int, operations: int) -> None:
-    if levels > 1:
-        down(levels - 1, operations)
+operations, slices, depth = map(int, sys.argv[1:])
+
+
+def fork_and_wait(levels: int = depth - 3) -> None:  # the module and time_slices are frames, too
+    if levels > 0:
+        fork_and_wait(levels - 1)
         return
-    for _ in sys.stdin:
-        for _ in range(operations):
-            pid = os.fork()
-            if pid == 0:
-                os._exit(0)
-            os.waitpid(pid, 0)
-        print("done", flush=True)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
 
 
-operations, depth = map(int, sys.argv[1:])
-down(depth - 1, operations)  # the module is a frame, too
+time_slices(fork_and_wait, operations, slices)

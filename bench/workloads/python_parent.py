@@ -2,7 +2,8 @@
 """A Python process with a child: from its fork on, context switches are looked at."""
 
 import os
-import sys
+
+from timed import wait_for_go
 
 reading, writing = os.pipe()
 child = os.fork()
@@ -10,7 +11,7 @@ if child == 0:
     os.close(writing)
     os.read(reading, 1)  # until the parent's end
     os._exit(0)
-print("forked", flush=True)
-sys.stdin.read()
+wait_for_go()
 os.close(writing)
 os.waitpid(child, 0)
+print("done", flush=True)

@@ -89,13 +89,29 @@ static inline void print_array(const char *name, const uint64_t *values,
 	printf("]");
 }
 
-/* Calls `slice` as often as `load` says; prints the time each call took. */
+/* Says that it is ready, and waits for a line: one that came later would be timed. */
+static inline void wait_for_go(void)
+{
+	char byte = 0;
+
+	printf("ready\n");
+	fflush(stdout);
+	while (byte != '\n')
+		check(read(STDIN_FILENO, &byte, 1) == 1, "go");
+}
+
+/*
+ * Calls `slice` once to warm up, then when told to as often as `load` says; prints
+ * the time each of those calls took.
+ */
 static inline void time_slices(struct load load, void (*slice)(long operations))
 {
 	uint64_t *elapsed = calloc(load.slices, sizeof(*elapsed));
 	uint64_t *cpu = calloc(load.slices, sizeof(*cpu));
 
 	check(elapsed && cpu, "calloc");
+	slice(load.operations);
+	wait_for_go();
 	for (long i = 0; i < load.slices; i++) {
 		uint64_t began_cpu = cpu_ns(), began = now_ns();
 
