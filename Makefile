@@ -107,7 +107,7 @@ dist: setup ## source distribution, wheel and Debian package in build/dist; the 
 	@$(AS_OWNER) $(PY) -m twine check --strict build/dist/*.tar.gz build/dist/*.whl
 
 clean: ## remove what the goals above have made in the clone
-	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache *.egg-info build mutants bench/results.json
+	rm -rf .venv node_modules .mypy_cache .ruff_cache .pytest_cache *.egg-info build mutants bench/results.json bench/results-partial.json
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m bench [PART...]: measure, print the budgets, write bench/results.json.
+"""python -m bench [PART...]: measure, print the budgets, write the raw numbers.
 
-A complete run also writes docs/performance.md and docs/performance.svg. Exits 0 when every
+A complete run writes docs/performance.md and docs/performance.svg, too. Exits 0 when every
 budget that was measured is met or missed within noise, 1 when one is not met, 70 when a part
 could not be measured, 77 without root.
 """
@@ -81,8 +81,9 @@ def main() -> int:
     parser.add_argument("parts", nargs="*", metavar="PART",
         help=f"{', '.join(PARTS)} (default: all)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="two minutes: less of everything")
-    parser.add_argument("--results", type=Path, default=HERE / "results.json", metavar="FILE",
-        help="the raw numbers (default: bench/results.json)")  # fmt: skip
+    parser.add_argument("--results", type=Path, metavar="FILE",
+        help="where to write the raw numbers (default: bench/results.json, or"
+        " bench/results-partial.json if not all is measured)")  # fmt: skip
     parser.add_argument("--page-from", type=Path, metavar="FILE",
         help="measure nothing: write docs/performance.md and .svg from such a file")  # fmt: skip
     arguments = parser.parse_args()
@@ -94,11 +95,15 @@ def main() -> int:
     if os.geteuid() != 0:
         print("bench: observing needs root: sudo make bench", file=sys.stderr)
         return 77
+    parts = arguments.parts or list(PARTS)
+    whole = set(parts) == set(PARTS) and not arguments.quick
+    name = "results.json" if whole else "results-partial.json"
+    results = arguments.results or HERE / name
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     processes.adopt_orphans()
     try:
-        document = measure(arguments.parts or list(PARTS), arguments.quick, arguments.results)
+        document = measure(parts, arguments.quick, results)
     except ProcessFailed as failure:
         print(f"bench: {failure}", file=sys.stderr)
         return 70
@@ -106,8 +111,10 @@ def main() -> int:
         print("bench: interrupted; everything that it started is ended", file=sys.stderr)
         return 128 + signal.SIGINT
     finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not leave processes
         processes.end_all()
-    if not arguments.quick and set(document["parts"]) == set(PARTS):
+    if whole:
         _write_page(document)
     return _print(document)
 

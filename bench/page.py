@@ -327,7 +327,7 @@ def panels(document: Mapping[str, Any]) -> list[Panel]:
             [(tools[key]["name"], key, value) for key, value in own.items() if value is not None],
         ),
         linear(
-            "fork loop, time beside unobserved (1 = unobserved)",
+            "fork loop, time (1 = without the tool)",
             [(tools[key]["name"], key, median(values)) for key, values in slow.items() if values],
         ),
     ]
