@@ -82,7 +82,7 @@ def main() -> int:
         help=f"{', '.join(PARTS)} (default: all)")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="two minutes: less of everything")
     parser.add_argument("--results", type=Path, metavar="FILE",
-        help="where to write the raw numbers (default: bench/results.json, or"
+        help="write the raw numbers to FILE (default: bench/results.json, or"
         " bench/results-partial.json if not all is measured)")  # fmt: skip
     parser.add_argument("--page-from", type=Path, metavar="FILE",
         help="measure nothing: write docs/performance.md and .svg from such a file")  # fmt: skip

@@ -46,7 +46,7 @@ class Size(NamedTuple):
     tools: Sequence[Tool]
 
 
-FULL = Size(5, 20, 30.0, TOOLS)
+FULL = Size(5, 16, 30.0, TOOLS)
 QUICK = Size(1, 6, 4.0, [tool for tool in TOOLS if tool.cheap])
 
 
