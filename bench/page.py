@@ -220,7 +220,8 @@ def _milliseconds(what: str, parts: Mapping[str, Sequence[float]]) -> Table:
     rows = [[name, f"{ms:.1f}"] for name, ms in sorted(medians.items(), key=lambda one: -one[1])]
     shown = [row for row in rows if float(row[1]) >= 0.5]
     rest = sum(float(row[1]) for row in rows if row not in shown)
-    return Table((what, "CPU ms"), [*shown, ["smaller ones together", f"{rest:.1f}"]])
+    rows = [*shown, ["smaller ones together", f"{rest:.1f}"]]
+    return Table((what, "ms"), [*rows, ["all", f"{sum(medians.values()):.1f}"]])
 
 
 def _probes(found: Mapping[str, Any]) -> Table:

@@ -98,21 +98,27 @@ def _split(rounds: int, file: Path, progress: Callable[[str], None]) -> dict[str
     """Return the parts of `run true` and its imports: CPU ms, a value a round."""
     parts: dict[str, list[float]] = {}
     imports: dict[str, list[float]] = {}
-    command = [sys.executable, "-X", "importtime", "-m", "bench.start_split", str(file)]
-    command.append(_TRUE)
+    python = [sys.executable, "-X", "importtime", "-m"]
     for number in range(rounds):
         progress(f"where the start goes, round {number + 1} of {rounds}")
-        done = subprocess.run(
-            command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise ProcessFailed(f"the start's parts: {error_line(done.stderr)}")
+        _python([sys.executable, "-m", "bench.start_split", str(file), _TRUE])
         for name, ms in json.loads(file.read_text(encoding="utf-8")).items():
             parts.setdefault(name, [0.0] * number).append(ms)
-        for package, ms in import_times(done.stderr).items():
+        printed = _python([*python, "zombiebpf", "run", "--report", os.devnull, "--", _TRUE])
+        for package, ms in import_times(printed).items():
             imports.setdefault(package, [0.0] * number).append(ms)
     return {"parts": parts, "imports": imports}
+
+
+def _python(command: Sequence[str]) -> str:
+    """Return what a command writes to standard error. ProcessFailed if it fails."""
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        raise ProcessFailed(f"the start's parts: {error_line(done.stderr)}")
+    return done.stderr
 
 
 def import_times(printed: str) -> dict[str, float]:
@@ -123,8 +129,6 @@ def import_times(printed: str) -> dict[str, float]:
         if not line.startswith("import time:") or not columns[0].strip().isdigit():
             continue
         package = columns[2].strip().partition(".")[0]
-        if package == "bench":
-            continue
         if package in _STANDARD or package.lstrip("_") in _STANDARD:
             package = "Python's own modules"
         found[package] = found.get(package, 0.0) + int(columns[0]) / 1000
