@@ -30,14 +30,16 @@ BPF_ARRAY(scans, struct scan, 1);
 #define DYING 1 /* with a task_struct's address, which is even */
 
 /* take_snapshot() of a process that is followed from now on; `asked`: its leader, DYING. */
-SUBPROGRAM(take_over)(u64 asked)
+SUBPROGRAM(take_over);
+int take_over(u64 asked)
 {
 	return take_snapshot((struct task_struct *)(asked & ~(u64)DYING), 0,
 			     asked & DYING);
 }
 
 /* A process that the walk meets; whether it is followed from now on. */
-SUBPROGRAM(consider)(u64 leader)
+SUBPROGRAM(consider);
+int consider(u64 leader)
 {
 	struct task_struct *task = (struct task_struct *)leader;
 
@@ -73,17 +75,16 @@ static __always_inline u64 scan_position(struct scan *scan, u64 anchor)
 /* sched_process_wait: the observer waits for a child it does not have. */
 int on_scan_step(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *current =
-		(struct task_struct *)bpf_get_current_task();
+	struct thread current = current_thread();
 	struct task_struct *task = 0;
 	int index = 0;
 	struct scan *scan = scans.lookup(&index);
 	u64 anchor, link;
 
 	if (!scan || scan->state != SCAN_ASKED ||
-	    visible_pid(current) != scan->observer)
+	    visible_pid(&current) != scan->observer)
 		return 0;
-	anchor = tasks_link(READ(u64, &current->group_leader));
+	anchor = tasks_link((u64)leader_of(&current));
 	link = scan_position(scan, anchor);
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < SCAN_STEPS; i++) {
@@ -111,11 +112,13 @@ int on_scan_step(struct bpf_raw_tracepoint_args *ctx)
 static __always_inline void snapshot_forker(struct task_struct *forker)
 {
 	struct task_struct *leader;
+	struct thread thread;
 
-	if (!(selection_mode() & SELECT_SCANNING) || life_of(forker))
+	if (!(selection_mode() & SELECT_SCANNING))
 		return;
-	leader = READ(struct task_struct *, &forker->group_leader);
-	if (is_selected(leader, MOST_ANCESTORS))
+	thread = thread_of(forker);
+	leader = leader_of(&thread);
+	if (!life_of(&thread) && is_selected(leader, MOST_ANCESTORS))
 		take_snapshot(leader, 0, false);
 }
 
@@ -135,15 +138,17 @@ static __always_inline void snapshot_exiting(struct task_struct *task,
 					     bool last)
 {
 	struct task_struct *leader;
+	struct thread thread;
 	struct life *life;
 	u64 sibling = (u64) & ((struct task_struct *)0)->sibling;
 	u64 head = (u64)&task->children, link = head;
 
 	if (!(selection_mode() & SELECT_SCANNING))
 		return;
-	leader = READ(struct task_struct *, &task->group_leader);
-	life = life_of(task);
+	thread = thread_of(task);
+	life = life_of(&thread);
 	if (!life) {
+		leader = leader_of(&thread);
 		if (!is_selected(leader, MOST_ANCESTORS))
 			return;
 		take_over_subprogram((u64)leader | DYING);
@@ -180,11 +185,14 @@ int on_scan_exit(struct bpf_raw_tracepoint_args *ctx)
 int on_scan_move(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[2];
-	struct task_struct *leader =
-		READ(struct task_struct *, &task->group_leader);
+	struct task_struct *leader;
+	struct thread thread;
 
-	if (selection_mode() & SELECT_CGROUPS && !life_of(leader) &&
-	    !(READ(u32, &leader->flags) & PF_KTHREAD) &&
+	if (!(selection_mode() & SELECT_CGROUPS))
+		return 0;
+	thread = thread_of(task);
+	leader = leader_of(&thread);
+	if (!life_of(&thread) && !(READ(u32, &leader->flags) & PF_KTHREAD) &&
 	    in_wanted_cgroup(leader))
 		take_snapshot(leader, ZB_SNAPSHOT_JOINED, false);
 	return 0;

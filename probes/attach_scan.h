@@ -63,7 +63,8 @@ static __always_inline bool is_born_selected(struct task_struct *child)
 static __always_inline bool is_selected(struct task_struct *leader,
 					const int ancestors)
 {
-	struct task_struct *task = leader;
+	struct thread thread = thread_of(leader);
+	struct task_struct *parent;
 
 	if (READ(u32, &leader->flags) & PF_KTHREAD)
 		return false;
@@ -71,16 +72,17 @@ static __always_inline bool is_selected(struct task_struct *leader,
 		return true;
 #pragma clang loop unroll(disable)
 	for (int i = 0; i <= ancestors; i++) {
-		u32 number = visible_pid(task);
+		u32 number = visible_pid(&thread);
 
 		if (number && wanted.lookup(&number))
 			return true;
-		if (i && life_of(task))
+		if (i && life_of(&thread))
 			return true;
-		if (READ(u32, &task->tgid) <= 1)
+		if (thread.tgid <= 1)
 			return false;
-		task = READ(struct task_struct *, &task->real_parent);
-		task = READ(struct task_struct *, &task->group_leader);
+		parent = READ(struct task_struct *, &thread.task->real_parent);
+		thread = thread_of(
+			READ(struct task_struct *, &parent->group_leader));
 	}
 	return false;
 }
@@ -95,7 +97,7 @@ static __always_inline u32 end_of(struct task_struct *leader)
 		return 0;
 	/* a leader cannot be reaped while a thread of its group is left */
 	if (READ(u32, &leader->exit_state) == EXIT_ZOMBIE &&
-	    READ(int, &signal->nr_threads) == 1)
+	    READ(u32, &signal->nr_threads) == 1)
 		return ZB_SNAPSHOT_EXITING | ZB_SNAPSHOT_ZOMBIE;
 	return ZB_SNAPSHOT_EXITING;
 }
@@ -108,10 +110,9 @@ static __always_inline u32 life_flags(u32 end)
 
 /* What note_death() does, where the exit itself was not seen. */
 static __always_inline void note_earlier_death(struct task_struct *leader,
-					       struct life *life)
+					       u32 tgid, struct life *life)
 {
 	u64 sighand = life->sighand;
-	u32 tgid = READ(u32, &leader->tgid);
 	struct death *other = dead.lookup(&sighand);
 	struct death death = {};
 
@@ -130,30 +131,29 @@ static __always_inline void note_earlier_death(struct task_struct *leader,
 		dead.delete(&sighand);
 }
 
-static __always_inline void describe(struct task_struct *leader,
+static __always_inline void describe(struct task_struct *leader, u32 tgid,
 				     struct zb_record *record)
 {
-	struct task_struct *parent =
-		READ(struct task_struct *, &leader->real_parent);
+	struct thread parent =
+		thread_of(READ(struct task_struct *, &leader->real_parent));
 	struct css_set *css = READ(struct css_set *, &leader->cgroups);
 	struct cgroup *cgroup = READ(struct cgroup *, &css->dfl_cgrp);
 	struct kernfs_node *kn = READ(struct kernfs_node *, &cgroup->kn);
-	u32 parent_tgid = READ(u32, &parent->tgid);
 	struct pid_namespace *ns;
 	u8 one = 1;
 
-	if (!lives.lookup(&parent_tgid) && kin.update(&parent_tgid, &one))
+	if (!lives.lookup(&parent.tgid) && kin.update(&parent.tgid, &one))
 		count_lost(ZB_LOST_TABLE_FULL);
 	record->type = ZB_SNAPSHOT;
 	record->ns = bpf_ktime_get_ns();
-	record->snapshot.parent_start_ns = start_of(parent);
-	record->snapshot.parent_pid = visible_pid(parent);
-	record->snapshot.parent_tid = visible_tid(parent);
+	record->snapshot.parent_start_ns = start_of(&parent);
+	record->snapshot.parent_pid = visible_pid(&parent);
+	record->snapshot.parent_tid = visible_tid(&parent);
 	record->snapshot.exit_signal = READ(s32, &leader->exit_signal);
 	record->snapshot.cgroup_id = READ(u64, &kn->id);
 	record->snapshot.code = wait_status(leader);
-	record->snapshot.tgid = READ(u32, &leader->tgid);
-	ns = pidns_of(leader, &record->snapshot.ns_pid);
+	record->snapshot.tgid = tgid;
+	ns = pidns_of(process_pid(leader), &record->snapshot.ns_pid);
 	if (ns)
 		record->snapshot.pidns = READ(u32, &ns->ns.inum);
 	bpf_probe_read_kernel(&record->snapshot.comm,
@@ -184,12 +184,12 @@ static __always_inline bool take_snapshot(struct task_struct *leader, u32 flags,
 			return false;
 		lives.delete(&tgid); /* of one whose end went unseen */
 	}
-	life.pid = visible_pid(leader);
+	life.pid = VISIBLE(tgid, process_pid(leader));
 	before = dying ? 0 : end_of(leader);
 	life.flags = life_flags(before);
 	record.start_ns = life.start_ns;
 	record.pid = life.pid;
-	describe(leader, &record);
+	describe(leader, tgid, &record);
 	record.snapshot.flags = flags | before;
 	send(&record);
 	if (lives.insert(&tgid, &life)) {
@@ -211,7 +211,7 @@ static __always_inline bool take_snapshot(struct task_struct *leader, u32 flags,
 		send(&record);
 	}
 	if (now)
-		note_earlier_death(leader, &life);
+		note_earlier_death(leader, tgid, &life);
 	return true;
 }
 

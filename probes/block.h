@@ -95,12 +95,12 @@ static __always_inline void read_arguments(struct task_struct *task,
 static __always_inline void note_block(struct bpf_raw_tracepoint_args *ctx,
 				       struct task_struct *task)
 {
-	struct py_process *py = python_of(task);
+	struct thread thread = thread_of(task);
+	struct py_process *py = python_of(&thread);
 	struct blocked block = {};
 	struct arguments given;
 	struct waiting *waiting;
 	struct walk *walk;
-	u32 tid;
 
 	if (!py || !py->forked)
 		return;
@@ -110,21 +110,20 @@ static __always_inline void note_block(struct bpf_raw_tracepoint_args *ctx,
 		return;
 	block.ns = bpf_ktime_get_ns();
 	block.syscall = given.number;
-	tid = READ(u32, &task->pid);
 	if (!WAITS_LEFT_OUT &&
 	    (given.number == SYS_WAIT4 || given.number == SYS_WAITID)) {
-		waiting = waits.lookup(&tid);
+		waiting = waits.lookup(&thread.tid);
 		if (waiting && waiting->stack_id) {
 			block.timeout_ns = -1;
 			block.stack_id = waiting->stack_id;
 			__builtin_memcpy(block.selves, waiting->selves,
 					 sizeof(block.selves));
-			blocks.update(&tid, &block);
+			blocks.update(&thread.tid, &block);
 			return;
 		}
 	}
 	read_arguments(task, &given, &block);
-	walk = new_walk(task, py, ZB_OF_BLOCK);
+	walk = new_walk(&thread, py, ZB_OF_BLOCK);
 	if (!walk)
 		return;
 	walk->block = block;
@@ -138,12 +137,14 @@ static __always_inline void end_block(struct task_struct *task)
 	u32 tid = READ(u32, &task->pid);
 	struct blocked *block = blocks.lookup(&tid);
 	struct zb_record record = {};
+	struct thread thread;
 	struct life *life;
 
 	if (!block)
 		return;
 	record.block.ended_ns = bpf_ktime_get_ns();
-	life = life_of(task);
+	thread = thread_of(task);
+	life = life_of(&thread);
 	/* a poll of a pipe may be a join's, a read tell of a child, however short */
 	if (life && (block->pipe ||
 		     record.block.ended_ns - block->ns >= BLOCK_SENT_NS)) {
@@ -153,7 +154,7 @@ static __always_inline void end_block(struct task_struct *task)
 		record.type = ZB_BLOCK;
 		record.block.stack_id = block->stack_id;
 		record.block.timeout_ns = block->timeout_ns;
-		record.block.tid = visible_tid(task);
+		record.block.tid = visible_tid(&thread);
 		record.block.syscall = block->syscall;
 		record.block.pipe = block->pipe;
 		__builtin_memcpy(record.block.selves, block->selves,

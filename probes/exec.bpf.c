@@ -69,12 +69,12 @@ static __always_inline void send_argv(struct zb_record *record, u64 start,
 static __always_inline void note_exec(struct task_struct *task, u32 old_tid,
 				      struct linux_binprm *bprm)
 {
-	struct life *life = life_of(task);
+	struct thread thread = thread_of(task);
+	struct life *life = life_of(&thread);
 	struct zb_record record = {};
 	struct mm_struct *mm;
-	u32 tgid = READ(u32, &task->tgid);
 
-	pythons.delete(&tgid);
+	forget_python(thread.tgid);
 	if (!life)
 		return;
 	record.ns = bpf_ktime_get_ns();
@@ -82,9 +82,9 @@ static __always_inline void note_exec(struct task_struct *task, u32 old_tid,
 	record.pid = life->pid;
 	record.type = ZB_EXEC;
 	/* a number that is gone cannot be translated into another namespace's */
-	record.exec.old_tid = old_tid == READ(u32, &task->pid) ? record.pid
-			      : OBSERVER_PIDNS == 0	       ? old_tid
-							       : 0;
+	record.exec.old_tid = old_tid == thread.tid ? record.pid
+			      : OBSERVER_PIDNS == 0 ? old_tid
+						    : 0;
 	bpf_probe_read_kernel(&record.exec.comm, sizeof(record.exec.comm),
 			      &task->comm);
 	send(&record);
@@ -100,12 +100,11 @@ static __always_inline void note_exec(struct task_struct *task, u32 old_tid,
 /* A thread that is not the leader gets the leader's number in between: de_thread(). */
 FUNCTION_PROBE(begin_new_exec)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	u32 tid = READ(u32, &task->pid);
-	u64 key = (u64)task;
+	struct thread thread = current_thread();
+	u64 key = (u64)thread.task;
 
-	if (tid != READ(u32, &task->tgid) && life_of(task) &&
-	    execs.update(&key, &tid))
+	if (thread.tid != thread.tgid && life_of(&thread) &&
+	    execs.update(&key, &thread.tid))
 		count_lost(ZB_LOST_TABLE_FULL);
 	return 0;
 }

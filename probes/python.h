@@ -66,6 +66,8 @@ struct walk {
 };
 
 BPF_HASH(pythons, u32, struct py_process, 16384);
+/* 1 before the first entry in `pythons` is made: until then nobody looks there */
+BPF_ARRAY(any_python, u32, 1);
 BPF_ARRAY(layouts, struct py_layout, 64);
 BPF_HASH(templates, u64, struct py_template, 256);
 BPF_TABLE("lru_hash", u32, struct waiting, waits, 16384);
@@ -84,11 +86,23 @@ BPF_PROG_ARRAY(kprobe_stages, 3);
 /* 1 from the first fork of a Python process on: until then switches are not looked at */
 BPF_ARRAY(python_forks, u32, 1);
 
-static __always_inline struct py_process *python_of(struct task_struct *task)
+static __always_inline bool is_any_python(void)
 {
-	u32 tgid = READ(u32, &task->tgid);
+	int zero = 0;
+	u32 *any = any_python.lookup(&zero);
 
-	return pythons.lookup(&tgid);
+	return any && *any;
+}
+
+static __always_inline struct py_process *python_of(struct thread *thread)
+{
+	return is_any_python() ? pythons.lookup(&thread->tgid) : 0;
+}
+
+static __always_inline void forget_python(u32 tgid)
+{
+	if (is_any_python())
+		pythons.delete(&tgid);
 }
 
 static __always_inline void begin_walk(struct walk *walk)
@@ -117,7 +131,7 @@ static __always_inline void end_walk(struct walk *walk)
  * A processor has room for one walk. Where a task can be preempted in one, others
  * do without meanwhile, and that is counted.
  */
-static __always_inline struct walk *new_walk(struct task_struct *task,
+static __always_inline struct walk *new_walk(struct thread *thread,
 					     struct py_process *py, u32 kind)
 {
 	int zero = 0;
@@ -131,13 +145,13 @@ static __always_inline struct walk *new_walk(struct task_struct *task,
 		count_lost(ZB_LOST_STACKS);
 		return 0;
 	}
-	walk->task = (u64)task;
-	walk->thread = pthread_self_of(task, py);
+	walk->task = (u64)thread->task;
+	walk->thread = pthread_self_of(thread->task, py);
 	walk->py = *py;
 	walk->kind = kind;
 	walk->tries = 0;
-	walk->key = READ(u32, &task->pid);
-	walk->tid = visible_tid(task);
+	walk->key = thread->tid;
+	walk->tid = visible_tid(thread);
 	begin_walk(walk);
 	return walk;
 }
@@ -164,11 +178,11 @@ static __always_inline void send_stack_of(u64 ns, u64 start_ns, u32 pid,
 }
 
 /* Of the thread that `record` tells of; comes back only where there is no stack to be had. */
-static __always_inline void ask_for_stack(void *ctx, struct task_struct *task,
+static __always_inline void ask_for_stack(void *ctx, struct thread *thread,
 					  struct py_process *py, u32 kind,
 					  struct zb_record *record)
 {
-	struct walk *walk = new_walk(task, py, kind);
+	struct walk *walk = new_walk(thread, py, kind);
 
 	if (!walk)
 		return;

@@ -12,13 +12,14 @@
 
 int on_python_start(struct pt_regs *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct life *life = life_of(task);
+	struct thread thread = current_thread();
+	struct life *life = life_of(&thread);
 	u64 ip = USER_IP(ctx), code[START_BYTES / 8] = {};
 	struct py_template *template;
 	struct py_process py = {};
-	u32 tgid = READ(u32, &task->tgid);
 	u64 key;
+	int zero = 0;
+	u32 one = 1;
 
 	if (!life ||
 	    read_user(code, sizeof(code), (void *)(ip + BREAKPOINT_BYTES)))
@@ -37,7 +38,8 @@ int on_python_start(struct pt_regs *ctx)
 	py.layout = template->layout;
 	py.lineage = bpf_ktime_get_ns();
 	py.own = py.lineage;
-	if (pythons.update(&tgid, &py))
+	any_python.update(&zero, &one);
+	if (pythons.update(&thread.tgid, &py))
 		count_lost(ZB_LOST_TABLE_FULL);
 	return 0;
 }

@@ -13,30 +13,39 @@
 static __always_inline void send_reap(void *ctx, struct task_struct *leader,
 				      u64 start_ns, u32 pid, u32 flags)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct task_struct *parent =
+	struct thread thread = current_thread();
+	struct task_struct *task = thread.task;
+	struct task_struct *real_parent =
 		READ(struct task_struct *, &leader->real_parent);
 	struct zb_record record = {};
 	struct waiting *waiting = 0;
 	struct py_process *py = 0;
-	u32 tid = READ(u32, &task->pid);
+	u32 parent_tgid = thread.tgid;
 
 	record.ns = bpf_ktime_get_ns();
 	record.start_ns = start_ns;
 	record.pid = pid;
 	record.type = ZB_REAP;
-	record.reap.reaper_start_ns = start_of(task);
-	record.reap.reaper_pid = visible_pid(task);
-	record.reap.reaper_tid = visible_tid(task);
-	record.reap.parent_pid = visible_pid(parent);
-	record.reap.parent_tid = visible_tid(parent);
-	record.reap.code = wait_status(leader);
+	record.reap.reaper_start_ns = start_of(&thread);
+	record.reap.reaper_pid = visible_pid(&thread);
+	record.reap.reaper_tid = visible_tid(&thread);
+	record.reap.parent_pid = record.reap.reaper_pid;
+	record.reap.parent_tid = record.reap.reaper_tid;
+	if (real_parent != task) {
+		struct thread parent = thread_of(real_parent);
+
+		parent_tgid = parent.tgid;
+		record.reap.parent_pid = visible_pid(&parent);
+		record.reap.parent_tid = visible_tid(&parent);
+	}
+	record.reap.code = status_of(leader, READ(struct signal_struct *,
+						  &leader->signal));
 	record.reap.flags = flags;
 	record.reap.syscall = -1;
 	record.reap.options = -1;
 	bpf_probe_read_kernel(&record.reap.comm, sizeof(record.reap.comm),
 			      &task->comm);
-	if (READ(u32, &parent->tgid) == READ(u32, &task->tgid))
+	if (parent_tgid == thread.tgid)
 		record.reap.flags |= ZB_REAP_BY_PARENT;
 	if (READ(u32, &task->exit_state)) {
 		record.reap.flags |= ZB_REAP_EXITING;
@@ -46,13 +55,13 @@ static __always_inline void send_reap(void *ctx, struct task_struct *leader,
 		record.reap.syscall = call.number;
 		record.reap.options = call.options;
 #if !WAITS_LEFT_OUT /* else what is known may be of an earlier wait */
-		waiting = waits.lookup(&tid);
+		waiting = waits.lookup(&thread.tid);
 #endif
 		if (waiting &&
 		    (call.number == SYS_WAIT4 || call.number == SYS_WAITID))
 			record.reap.wait_ns = waiting->ns;
 		if (ctx)
-			py = python_of(task);
+			py = python_of(&thread);
 		if (py)
 			record.reap.flags |= ZB_REAP_STACKED;
 	}
@@ -68,7 +77,7 @@ static __always_inline void send_reap(void *ctx, struct task_struct *leader,
 			      waiting->selves, 0);
 		return;
 	}
-	ask_for_stack(ctx, task, py, ZB_OF_REAP, &record);
+	ask_for_stack(ctx, &thread, py, ZB_OF_REAP, &record);
 }
 #endif
 
@@ -118,19 +127,20 @@ static __always_inline void forget(struct life *life, u32 tgid)
 FUNCTION_PROBE(release_task)
 {
 	struct task_struct *leader = FIRST_ARGUMENT(ctx, release_task);
-	u32 tgid = READ(u32, &leader->tgid), pid;
+	struct thread thread = thread_of(leader);
 	struct life *life;
 	u64 start_ns;
+	u32 pid;
 
 	/* an exec by another thread leaves the old leader as its thread */
-	if (READ(struct task_struct *, &leader->group_leader) != leader)
+	if (leader_of(&thread) != leader)
 		return 0;
-	life = life_of(leader);
+	life = life_of(&thread);
 	if (!life || !(life->flags & LIFE_DEAD))
 		return 0;
 	start_ns = life->start_ns;
 	pid = life->pid;
-	forget(life, tgid);
+	forget(life, thread.tgid);
 	send_reap(ctx, leader, start_ns, pid, 0);
 	return 0;
 }
@@ -143,22 +153,21 @@ FUNCTION_PROBE(release_task)
  */
 static __always_inline void send_reap_with_thread(struct task_struct *task)
 {
-	struct task_struct *leader =
-		READ(struct task_struct *, &task->group_leader);
+	struct thread thread = thread_of(task);
+	struct task_struct *leader = leader_of(&thread);
 	struct life *life;
-	u32 tgid, pid;
 	u64 start_ns;
+	u32 pid;
 
 	if (leader == task || READ(u32, &leader->exit_state) != EXIT_DEAD ||
 	    READ(u64, &leader->sighand))
 		return;
-	life = life_of(task);
+	life = life_of(&thread);
 	if (!life || !(life->flags & LIFE_DEAD))
 		return;
-	tgid = READ(u32, &task->tgid);
 	start_ns = life->start_ns;
 	pid = life->pid;
-	forget(life, tgid);
+	forget(life, thread.tgid);
 	send_reap(0, leader, start_ns, pid, ZB_REAP_LATE);
 }
 #endif
@@ -167,25 +176,24 @@ static __always_inline void send_reap_with_thread(struct task_struct *task)
 PROBE(sched_process_free)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	struct thread thread = thread_of(task), parent;
 	struct zb_record record = {};
-	struct task_struct *parent;
-	u32 tgid = READ(u32, &task->tgid);
 	struct life *life;
 
-	if (READ(u32, &task->pid) != tgid)
+	if (thread.tid != thread.tgid)
 		return 0;
-	life = lives.lookup(&tgid);
+	life = lives.lookup(&thread.tgid);
 	if (!life || life->start_ns != READ(u64, &task->start_boottime) ||
 	    !(life->flags & LIFE_DEAD))
 		return 0;
-	parent = READ(struct task_struct *, &task->real_parent);
+	parent = thread_of(READ(struct task_struct *, &task->real_parent));
 	record.ns = bpf_ktime_get_ns();
 	record.start_ns = life->start_ns;
 	record.pid = life->pid;
 	record.type = ZB_FREED;
-	record.freed.parent_pid = visible_pid(parent);
+	record.freed.parent_pid = visible_pid(&parent);
 	record.freed.code = wait_status(task);
-	forget(life, tgid);
+	forget(life, thread.tgid);
 	send(&record);
 	return 0;
 }

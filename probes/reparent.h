@@ -9,9 +9,10 @@
  */
 
 /* Remember up to STASHED children of a thread that begins to exit. */
-static __always_inline void stash_children(struct task_struct *task)
+static __always_inline void stash_children(struct thread *thread,
+					   struct life *life)
 {
-	u64 key = (u64)task, head = (u64)&task->children;
+	u64 key = (u64)thread->task, head = (u64)&thread->task->children;
 	u64 link = READ(u64, head);
 	u64 sibling = (u64) & ((struct task_struct *)0)->sibling;
 	struct stash stash = {};
@@ -28,9 +29,11 @@ static __always_inline void stash_children(struct task_struct *task)
 					   ->start_boottime);
 		link = READ(u64, link);
 	}
-	stash.start_ns = start_of(task);
-	stash.pid = visible_pid(task);
-	stash.tid = visible_tid(task);
+	stash.start_ns = start_of(thread);
+	stash.pid = visible_pid(thread);
+	stash.tid = visible_tid(thread);
+	if (life)
+		life->stashed = 1;
 	if (stashes.update(&key, &stash))
 		count_lost(ZB_LOST_TABLE_FULL);
 }
@@ -40,10 +43,10 @@ static __always_inline void stash_children(struct task_struct *task)
  * empty when that began (find_alive_thread() looks at PF_EXITING, which is set
  * before): note them for it.
  */
-static __always_inline void stash_again(struct task_struct *adopter,
+static __always_inline void stash_again(struct thread *adopter,
 					struct stash *stash)
 {
-	u64 key = (u64)adopter;
+	u64 key = (u64)adopter->task;
 	struct stash copy = *stash;
 
 	copy.tid = visible_tid(adopter);
@@ -84,7 +87,8 @@ static __always_inline void send_reparent(struct task_struct *task,
 	u32 tgid, number = 0;
 	u8 one = 1;
 	struct zb_record record = {};
-	struct task_struct *adopter;
+	struct task_struct *found_adopter;
+	struct thread adopter;
 	struct py_process *py;
 	struct stash *found = stashes.lookup(&key);
 	struct stash stash;
@@ -93,7 +97,7 @@ static __always_inline void send_reparent(struct task_struct *task,
 		return;
 	record.ns = bpf_ktime_get_ns();
 	stash = *found;
-	adopter = given ? given : adopter_of(task, &stash);
+	found_adopter = given ? given : adopter_of(task, &stash);
 	stashes.delete(&key);
 	record.type = ZB_REPARENT;
 	record.start_ns = stash.start_ns;
@@ -102,24 +106,26 @@ static __always_inline void send_reparent(struct task_struct *task,
 	record.reparent.tid = stash.tid;
 	bpf_probe_read_kernel(&record.reparent.comm,
 			      sizeof(record.reparent.comm), &task->comm);
-	if (adopter) {
+	if (found_adopter) {
+		adopter = thread_of(found_adopter);
 		record.reparent.flags |= ZB_REPARENT_RESOLVED;
-		record.reparent.adopter_start_ns = start_of(adopter);
-		record.reparent.adopter_pid = visible_pid(adopter);
-		record.reparent.adopter_tid = visible_tid(adopter);
+		record.reparent.adopter_start_ns = start_of(&adopter);
+		record.reparent.adopter_pid = visible_pid(&adopter);
+		record.reparent.adopter_tid = visible_tid(&adopter);
 		bpf_probe_read_kernel(&record.reparent.adopter_comm,
 				      sizeof(record.reparent.adopter_comm),
-				      &adopter->comm);
-		if (pidns_of(adopter, &number) && number == 1)
+				      &found_adopter->comm);
+		if (pidns_of(process_pid(found_adopter), &number) &&
+		    number == 1)
 			record.reparent.flags |= ZB_REPARENT_INIT;
-		tgid = READ(u32, &adopter->tgid);
-		if (tgid == READ(u32, &task->tgid))
-			stash_again(adopter, &stash);
-		py = pythons.lookup(&tgid);
+		tgid = READ(u32, &task->tgid);
+		if (adopter.tgid == tgid)
+			stash_again(&adopter, &stash);
+		py = python_of(&adopter);
 		if (py)
 			note_children(py);
-		if (tgid != READ(u32, &task->tgid) && !lives.lookup(&tgid) &&
-		    kin.update(&tgid, &one))
+		if (adopter.tgid != tgid && !lives.lookup(&adopter.tgid) &&
+		    kin.update(&adopter.tgid, &one))
 			count_lost(ZB_LOST_TABLE_FULL);
 	}
 	send(&record);

@@ -38,10 +38,11 @@ static long (*read_user)(void *to, u32 size,
  * it is not inlined, the loader appends it (zombiebpf/bpf/subprograms.py). Not for
  * programs that also make tail calls: x86_64 can do both since commit e411901c0b77
  * ("bpf: allow for tailcalls in BPF subprograms for x64 JIT"), 5.10, arm64 since 6.0.
+ * The function itself follows, outside of the macro: bcc writes its section before
+ * the line that it begins on.
  */
 #define SUBPROGRAM(name)                                                       \
-	static int (*name##_subprogram)(u64) = (void *)NUMBER_OF_##name;       \
-	int name
+	static int (*name##_subprogram)(u64) = (void *)NUMBER_OF_##name
 
 /* A raw tracepoint's program; the loader attaches on_NAME to NAME. */
 #define PROBE(name) int on_##name(struct bpf_raw_tracepoint_args *ctx)
@@ -59,7 +60,11 @@ struct life {
 	u64 start_ns;
 	u64 sighand; /* key in `dead`, once it has exited */
 	u32 pid; /* observer's */
-	u32 flags;
+	u16 flags;
+	/* a thread of it, whichever, has an entry in `waits`, in `stashes`: else
+	 * nobody looks there for it, as a look at a big table misses the cache */
+	u8 waited;
+	u8 stashed;
 };
 
 /* A process between its exit and its reap; the key is its sighand_struct's address. */
@@ -111,13 +116,100 @@ static __always_inline void send(struct zb_record *record)
 		count_lost(ZB_LOST_RING_FULL);
 }
 
-/* A process's struct pid: not its leader's, which an exec by another thread changes. */
-static __always_inline struct pid *process_pid(struct task_struct *task)
+/*
+ * A read costs some 30 ns, whatever its size: fields that lie near each other are
+ * read at once. A field that in some kernel lies elsewhere is read by itself.
+ */
+#define OFFSET(owner, field) __builtin_offsetof(struct owner, field)
+#define WINDOW(owner, first) (OFFSET(owner, first) & ~7UL)
+#define READ_WINDOW(raw, owner, first, from)                                   \
+	bpf_probe_read_kernel(                                                 \
+		raw, sizeof(raw),                                              \
+		(const void *)((u64)(from) + WINDOW(owner, first)))
+#define FROM_WINDOW(type, raw, owner, first, from, field)                      \
+	(OFFSET(owner, field) >= WINDOW(owner, first) &&                       \
+			 OFFSET(owner, field) + sizeof(type) <=                \
+				 WINDOW(owner, first) + sizeof(raw)            \
+		 ? *(type *)((char *)(raw) +                                   \
+			     (OFFSET(owner, field) - WINDOW(owner, first)))    \
+		 : READ(type, (u64)(from) + OFFSET(owner, field)))
+
+/* A thread, by the kernel's numbers. */
+struct thread {
+	struct task_struct *task;
+	u32 tid;
+	u32 tgid;
+};
+
+static __always_inline struct thread thread_of(struct task_struct *task)
+{
+	struct thread thread = { task };
+	u64 raw[1] = {};
+
+	READ_WINDOW(raw, task_struct, pid, task);
+	thread.tid = FROM_WINDOW(u32, raw, task_struct, pid, task, pid);
+	thread.tgid = FROM_WINDOW(u32, raw, task_struct, pid, task, tgid);
+	return thread;
+}
+
+static __always_inline struct thread current_thread(void)
+{
+	return thread_of((struct task_struct *)bpf_get_current_task());
+}
+
+/* What the threads of a process have in common. */
+struct shared {
+	struct signal_struct *signal;
+	u64 sighand;
+};
+
+static __always_inline struct shared shared_of(struct task_struct *task)
+{
+	struct shared shared;
+	u64 raw[2] = {};
+
+	READ_WINDOW(raw, task_struct, signal, task);
+	shared.signal = FROM_WINDOW(struct signal_struct *, raw, task_struct,
+				    signal, task, signal);
+	shared.sighand =
+		FROM_WINDOW(u64, raw, task_struct, signal, task, sighand);
+	return shared;
+}
+
+/* What wait(2) will report: kernel/exit.c, wait_task_zombie(). */
+static __always_inline u32 status_of(struct task_struct *leader,
+				     struct signal_struct *signal)
+{
+	u64 raw[4] = {};
+
+#define SIGNAL_FIELD(field)                                                    \
+	FROM_WINDOW(u32, raw, signal_struct, group_exit_code, signal, field)
+	READ_WINDOW(raw, signal_struct, group_exit_code, signal);
+	if (SIGNAL_FIELD(flags) & SIGNAL_GROUP_EXIT)
+		return SIGNAL_FIELD(group_exit_code);
+#undef SIGNAL_FIELD
+	return READ(u32, &leader->exit_code);
+}
+
+static __always_inline u32 wait_status(struct task_struct *leader)
 {
 	struct signal_struct *signal =
-		READ(struct signal_struct *, &task->signal);
+		READ(struct signal_struct *, &leader->signal);
 
+	if (READ(u32, &signal->flags) & SIGNAL_GROUP_EXIT)
+		return READ(u32, &signal->group_exit_code);
+	return READ(u32, &leader->exit_code);
+}
+
+/* A process's struct pid: not its leader's, which an exec by another thread changes. */
+static __always_inline struct pid *pid_of(struct signal_struct *signal)
+{
 	return READ(struct pid *, &signal->pids[PIDTYPE_TGID]);
+}
+
+static __always_inline struct pid *process_pid(struct task_struct *task)
+{
+	return pid_of(READ(struct signal_struct *, &task->signal));
 }
 
 #if OBSERVER_PIDNS != 0
@@ -140,32 +232,34 @@ static __always_inline u32 translate(struct pid *pid)
 #define VISIBLE(number, pid) (number)
 #endif
 
-static __always_inline u32 visible_tid(struct task_struct *task)
+static __always_inline u32 visible_tid(struct thread *thread)
 {
-	return VISIBLE(READ(u32, &task->pid),
-		       READ(struct pid *, &task->thread_pid));
+	return VISIBLE(thread->tid,
+		       READ(struct pid *, &thread->task->thread_pid));
 }
 
-static __always_inline u32 visible_pid(struct task_struct *task)
+static __always_inline u32 visible_pid(struct thread *thread)
 {
-	return VISIBLE(READ(u32, &task->tgid), process_pid(task));
+	return VISIBLE(thread->tgid, process_pid(thread->task));
 }
 
-static __always_inline u64 start_of(struct task_struct *task)
+static __always_inline struct task_struct *leader_of(struct thread *thread)
 {
-	struct task_struct *leader =
-		READ(struct task_struct *, &task->group_leader);
+	return READ(struct task_struct *, &thread->task->group_leader);
+}
 
-	return READ(u64, &leader->start_boottime);
+/* When its process started. */
+static __always_inline u64 start_of(struct thread *thread)
+{
+	return READ(u64, &leader_of(thread)->start_boottime);
 }
 
 /* The life of a process, unless the entry belongs to an earlier user of its PID. */
-static __always_inline struct life *life_of(struct task_struct *task)
+static __always_inline struct life *life_of(struct thread *thread)
 {
-	u32 tgid = READ(u32, &task->tgid);
-	struct life *life = lives.lookup(&tgid);
+	struct life *life = lives.lookup(&thread->tgid);
 
-	if (!life || life->start_ns != start_of(task))
+	if (!life || life->start_ns != start_of(thread))
 		return 0;
 	return life;
 }
@@ -174,7 +268,7 @@ static __always_inline struct life *life_of(struct task_struct *task)
 static __always_inline bool is_last_thread(struct task_struct *task,
 					   u64 group_dead)
 {
-#if EXIT_HAS_GROUP_DEAD
+#if EXIT_HAS_GROUP_DEAD || HOOK_TASKSTATS_EXIT
 	return group_dead & 1;
 #else
 	/* two threads may both see 0: the first counts, see LIFE_DEAD */
@@ -185,27 +279,18 @@ static __always_inline bool is_last_thread(struct task_struct *task,
 #endif
 }
 
-/* What wait(2) will report: kernel/exit.c, wait_task_zombie(). */
-static __always_inline u32 wait_status(struct task_struct *leader)
-{
-	struct signal_struct *signal =
-		READ(struct signal_struct *, &leader->signal);
-
-	if (READ(u32, &signal->flags) & SIGNAL_GROUP_EXIT)
-		return READ(u32, &signal->group_exit_code);
-	return READ(u32, &leader->exit_code);
-}
-
 /* The innermost PID namespace of a process, and its number there. */
-static __always_inline struct pid_namespace *pidns_of(struct task_struct *task,
+static __always_inline struct pid_namespace *pidns_of(struct pid *pid,
 						      u32 *number)
 {
-	struct pid *pid = process_pid(task);
 	u32 level;
+	struct upid innermost;
 
 	if (!pid)
 		return 0;
 	level = READ(u32, &pid->level) & 31; /* MAX_PID_NS_LEVEL is 32 */
-	*number = READ(u32, &pid->numbers[level].nr);
-	return READ(struct pid_namespace *, &pid->numbers[level].ns);
+	bpf_probe_read_kernel(&innermost, sizeof(innermost),
+			      &pid->numbers[level]);
+	*number = innermost.nr;
+	return innermost.ns;
 }

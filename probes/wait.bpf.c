@@ -9,33 +9,49 @@
 #define WNOHANG 1 /* include/uapi/linux/wait.h */
 #define WAIT_PAUSE_NS 1000000
 
+/* Nobody asks for more than when the thread began to wait. */
+static __always_inline void note_time(u32 tid, struct waiting *last, u64 ns)
+{
+	struct waiting waiting = {};
+
+	if (last) { /* cheaper than an update, which makes a new entry */
+		last->ns = ns;
+		last->stack_id = 0;
+		last->problem = 0;
+		return;
+	}
+	waiting.ns = ns;
+	waits.update(&tid, &waiting);
+}
+
 static __always_inline void note_wait(void *ctx)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	struct life *life = life_of(task);
+	struct thread thread = current_thread();
+	struct life *life = life_of(&thread);
 	struct py_process *py;
 	struct zb_record record = {};
 	struct waiting waiting = {};
 	struct waiting *last;
-	u32 tid = READ(u32, &task->pid);
+	u32 tid = thread.tid;
 	struct call call;
 	bool polls;
 
 	if (!life)
 		return;
-	py = python_of(task);
-	call = call_of(task);
-	polls = call.options != -1 && call.options & WNOHANG;
+	py = python_of(&thread);
 	waiting.ns = bpf_ktime_get_ns();
 	last = waits.lookup(&tid);
+	life->waited = 1;
+	if (!SEND_WAITS && !py) {
+		note_time(tid, last, waiting.ns);
+		return;
+	}
 	if (last) {
 		waiting.sent_ns = last->sent_ns;
 		waiting.skipped = last->skipped;
 	}
-	if (!SEND_WAITS && !py) {
-		waits.update(&tid, &waiting);
-		return;
-	}
+	call = call_of(thread.task);
+	polls = call.options != -1 && call.options & WNOHANG;
 	if (polls && waiting.ns - waiting.sent_ns < WAIT_PAUSE_NS) {
 		waiting.skipped += 1;
 		waits.update(&tid, &waiting);
@@ -45,7 +61,7 @@ static __always_inline void note_wait(void *ctx)
 	record.start_ns = life->start_ns;
 	record.pid = life->pid;
 	record.type = ZB_WAIT;
-	record.wait.tid = visible_tid(task);
+	record.wait.tid = visible_tid(&thread);
 	record.wait.syscall = call.number;
 	record.wait.options = call.options;
 	record.wait.target = call.target;
@@ -55,7 +71,7 @@ static __always_inline void note_wait(void *ctx)
 	waits.update(&tid, &waiting);
 	send(&record);
 	if (py)
-		ask_for_stack(ctx, task, py, ZB_OF_WAIT, &record);
+		ask_for_stack(ctx, &thread, py, ZB_OF_WAIT, &record);
 }
 
 #if HOOK_DO_WAIT

@@ -12,38 +12,47 @@
 #define CLD_DUMPED 3
 #define TASK_DEAD 0x00000080 /* include/linux/sched.h */
 
-static __always_inline void send_zombie(struct task_struct *task, u32 flags)
+/* Returns whether children of the thread may have been noted (reparent.h). */
+static __always_inline bool send_zombie(struct task_struct *task, u32 flags)
 {
-	struct task_struct *leader, *parent;
-	struct life *life = life_of(task);
-	struct signal_struct *signal;
+	struct thread thread = thread_of(task);
+	struct task_struct *leader = leader_of(&thread);
+	struct life *life = lives.lookup(&thread.tgid);
+	/* read before the entry is known to be this process's: if it becomes
+	 * another's meanwhile, that shows then */
+	bool noted = !life || life->stashed;
 	struct zb_record record = {};
+	struct signal_struct *signal;
+	struct thread parent;
 
-	if (!life || life->flags & LIFE_ZOMBIE ||
+	if (!life || life->start_ns != READ(u64, &leader->start_boottime))
+		return true;
+	if (life->flags & LIFE_ZOMBIE ||
 	    (!EXITS_LEFT_OUT && !(life->flags & LIFE_DEAD)))
-		return;
-	leader = READ(struct task_struct *, &task->group_leader);
+		return noted;
 	signal = READ(struct signal_struct *, &leader->signal);
 	/* EXIT_DEAD is released, or about to be, by the kernel itself; a leader
 	 * cannot be reaped while a thread of its group is left */
 	if (READ(u32, &leader->exit_state) != EXIT_ZOMBIE ||
 	    READ(int, &signal->nr_threads) != 1)
-		return;
+		return noted;
 #if EXITS_LEFT_OUT
 	if (!(life->flags & LIFE_DEAD))
-		note_death(task, life);
+		note_death(leader, thread.tgid, READ(u64, &task->sighand),
+			   life);
 #endif
 	life->flags |= LIFE_ZOMBIE;
-	parent = READ(struct task_struct *, &leader->real_parent);
+	parent = thread_of(READ(struct task_struct *, &leader->real_parent));
 	record.ns = bpf_ktime_get_ns();
 	record.start_ns = life->start_ns;
 	record.pid = life->pid;
 	record.type = ZB_ZOMBIE;
 	record.zombie.flags = flags;
-	record.zombie.parent_pid = visible_pid(parent);
-	record.zombie.parent_tid = visible_tid(parent);
-	record.zombie.code = wait_status(leader);
+	record.zombie.parent_pid = visible_pid(&parent);
+	record.zombie.parent_tid = visible_tid(&parent);
+	record.zombie.code = status_of(leader, signal);
 	send(&record);
+	return noted;
 }
 
 PROBE(signal_generate)
@@ -62,8 +71,8 @@ PROBE(signal_generate)
 	 * zombie children to their adopter (forget_original_parent() comes first) */
 	if (READ(u32, &task->exit_state) == 0)
 		return 0;
-	send_zombie(task, 0);
-	send_reparent(task, 0, ZB_REPARENT_EXACT);
+	if (send_zombie(task, 0))
+		send_reparent(task, 0, ZB_REPARENT_EXACT);
 	return 0;
 }
 
@@ -71,12 +80,14 @@ PROBE(signal_generate)
 FUNCTION_PROBE(proc_exit_connector)
 {
 	struct task_struct *task = FIRST_ARGUMENT(ctx, proc_exit_connector);
+	bool noted = true;
 
 #if ZOMBIE_AT_PROC_EXIT_CONNECTOR
-	send_zombie(task, ZB_ZOMBIE_LATE);
+	noted = send_zombie(task, ZB_ZOMBIE_LATE);
 #endif
 #if REPARENT_AT_PROC_EXIT_CONNECTOR
-	send_reparent(task, 0, 0);
+	if (noted)
+		send_reparent(task, 0, 0);
 #endif
 #if HOOK_RELEASE_TASK
 	send_reap_with_thread(task);
@@ -106,6 +117,7 @@ PROBE(sched_switch)
 	struct task_struct *task = (struct task_struct *)ctx->args[1];
 	int zero = 0;
 	u32 *forks, state;
+	bool noted = true;
 
 #if SWITCH_HAS_STATE
 	/* commit fa2c3254d7cf ("sched/tracing: Don't re-read p->state when
@@ -123,10 +135,11 @@ PROBE(sched_switch)
 	if (state != TASK_DEAD)
 		return 0;
 #if ZOMBIE_AT_SCHED_SWITCH
-	send_zombie(task, ZB_ZOMBIE_LATE);
+	noted = send_zombie(task, ZB_ZOMBIE_LATE);
 #endif
 #if REPARENT_AT_SCHED_SWITCH
-	send_reparent(task, 0, 0);
+	if (noted)
+		send_reparent(task, 0, 0);
 #endif
 	return 0;
 }

@@ -120,6 +120,7 @@ class FakeBpf:
             "layouts": Table(c_leaf("py_layout")),
             "templates": Table(c_leaf("py_template")),
             "python_forks": Table(int),
+            "any_python": Table(int),
             "lives": Table(SimpleNamespace),
         }
         self.uprobes: list[tuple[str, int]] = []
@@ -268,6 +269,7 @@ def test_a_process_is_registered(bpf: FakeBpf, binary: str, running: dict[int, F
     assert entry.lineage > 0
     assert entry.forked == 0
     assert bpf["python_forks"] == {}
+    assert bpf["any_python"] == {0: 1}
     assert len(bpf.uprobes) == 1  # the next process of that binary is known at its start
     assert not pythons.any_unsupported
 

@@ -221,6 +221,8 @@ class InterpreterRegistry:
             return False
         now = time.monotonic_ns()
         bias = found.runtime - found.image.runtime
+        known = self._probes["any_python"]
+        known[known.Key(0)] = known.Leaf(1)
         pythons[key] = pythons.Leaf(
             found.runtime, found.code_type, found.image.str_type + bias,
             found.image.bytes_type + bias, now, now, layout, int(has_children), 0,

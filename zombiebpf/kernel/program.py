@@ -29,7 +29,7 @@ SOURCES = (
 # Programs that the probes call to walk a Python stack, by their index in the map `stages`.
 STAGES = ("stage_find", "stage_walk", "stage_send")
 # Functions that the probes call, by their number (SUBPROGRAM in probes/state.h).
-SUBPROGRAMS = ("take_over", "consider")
+SUBPROGRAMS = ("take_over", "consider", "tell_exit")
 _PACKAGE = Path(__file__).resolve().parent.parent
 
 _REFUSED = (
