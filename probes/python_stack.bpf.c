@@ -225,7 +225,9 @@ static __always_inline bool mix_table(struct walk *walk, u64 table, u64 *hash)
 #pragma unroll
 	for (int i = 0; i < ZB_MIXED_WORDS; i++)
 		rest[i] = 0;
-	if (read_user(walk->words, bytes, (void *)(table + 32)))
+	/* said anew: of what lay on the stack meanwhile, 5.10's verifier forgets it */
+	if (read_user(walk->words, AT_MOST(bytes, ZB_TABLE_WORDS * 8),
+		      (void *)(table + 32)))
 		return false;
 #pragma unroll
 	for (int i = 0; i < ZB_TABLE_WORDS; i++) {
@@ -270,7 +272,7 @@ check_code(struct walk *walk, struct py_layout *layout, u64 code, u64 *check)
 static __always_inline bool
 add_frame(struct walk *walk, struct py_layout *layout, u64 frame, u32 depth)
 {
-	struct zb_frame *out = &walk->stack.frames[depth & (ZB_PY_FRAMES - 1)];
+	struct zb_frame *out;
 	/* the low bits are tags from 3.14 on, else 0 */
 	u64 code = at(walk->raw_frame, layout->frame_code) & ~7ULL;
 	u64 check, self;
@@ -279,6 +281,7 @@ add_frame(struct walk *walk, struct py_layout *layout, u64 frame, u32 depth)
 	    at(walk->raw_code, 8) != walk->py.code_type ||
 	    !check_code(walk, layout, code, &check))
 		return false;
+	out = &walk->stack.frames[AT_MOST(depth, ZB_PY_FRAMES - 1)];
 	out->code = code;
 	out->check = check;
 	if (layout->code_adaptive == ZB_PY_ABSENT)
