@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tests.browser import chromium, sample_pages
 from zombiebpf.reports.html import write_page
+from zombiebpf.trace import observe
 
 SECONDS = 3
 # What moves a little in each frame: time, the lanes, both with all lanes in view.
@@ -71,8 +72,8 @@ def measure(page: chromium.Page, directory: Path, count: int) -> list[tuple[str,
     observed = sample_pages.many(count)
     file = directory / f"{count}.html"
     began = time.monotonic()
-    with open(file, "w", encoding="utf-8") as out:
-        write_page(observed, out, lambda frame: None)
+    with open(file, "w", encoding="utf-8") as out, observe(observed) as observation:
+        write_page(observation, out, lambda frame: None)
     found = [("written in", f"{time.monotonic() - began:.1f} s")]
     found.append(("size", f"{file.stat().st_size / 1e6:.2f} MB"))
     page.open(file)

@@ -15,6 +15,7 @@ from tests.unit.hostile_analysis import hostile as hostile_analysis
 from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.stack import Frame
 from zombiebpf.reports.html import write_page
+from zombiebpf.trace import observe
 
 Write = Callable[[str, Analysis], Path]
 
@@ -49,8 +50,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Write:
     def write(name: str, observed: Analysis) -> Path:
         file = directory / f"{name}.html"
         if not file.exists():
-            with open(file, "w", encoding="utf-8") as out:
-                write_page(observed, out, source)
+            with open(file, "w", encoding="utf-8") as out, observe(observed) as observation:
+                write_page(observation, out, source)
         return file
 
     return write

@@ -13,6 +13,7 @@ from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import Actor
 from zombiebpf.reports.html import write_page
+from zombiebpf.trace import observe
 from zombiebpf.wording.wording import UNICODE_WORDS
 
 MINUTE, HOUR = 60 * S, 3600 * S
@@ -56,8 +57,8 @@ def joined_by_a_thread() -> Analysis:
 
 def test_the_thread_of_a_join(page: Page, tmp_path: Path) -> None:
     file = tmp_path / "thread.html"
-    with open(file, "w", encoding="utf-8") as out:
-        write_page(joined_by_a_thread(), out, lambda frame: None)
+    with open(file, "w", encoding="utf-8") as out, observe(joined_by_a_thread()) as observation:
+        write_page(observation, out, lambda frame: None)
     page.open(file)
     facts = page.js("return Z.facts(1).map(([fact, value]) => fact + ': ' + value)")
     (waited,) = (fact for fact in facts if fact.startswith("waited for"))

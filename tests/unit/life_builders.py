@@ -22,6 +22,7 @@ from zombiebpf.model.life import (
     Reparenting,
 )
 from zombiebpf.reports import FORMATS, TextOptions
+from zombiebpf.trace import observe
 
 US, MS, S = 1_000, 1_000_000, 1_000_000_000
 BEGAN = 86_400 * S
@@ -197,7 +198,8 @@ def rendered(
 ) -> str:
     """Return the text of a report."""
     out = io.StringIO()
-    FORMATS[format_](observed, out, TextOptions(width, color, unicode))
+    with observe(observed) as observation:
+        FORMATS[format_](observation, out, TextOptions(width, color, unicode))
     return out.getvalue()
 
 

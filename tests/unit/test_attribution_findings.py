@@ -25,14 +25,13 @@ from tests.unit.life_builders import (
     life,
     zombie,
 )
+from tests.unit.observations import Found, asked, findings, fork_sites, headline, reap_sites
 from tests.unit.stack_builders import REAPING_JOIN, STARTING, frame, stack
-from zombiebpf.diagnosis.finding import Finding
-from zombiebpf.diagnosis.findings import findings
-from zombiebpf.diagnosis.headline import headline
-from zombiebpf.diagnosis.sites import by_reap_kind, describe_fork_site, fork_sites, reap_sites
+from zombiebpf.diagnosis.sites import describe_fork_site
 from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import Activity, Actor, AdopterKind, Life, ReapCall, ReapedBy, Reparenting
+from zombiebpf.model.observation import SiteSummary
 from zombiebpf.model.stack import Frame
 from zombiebpf.wording.wording import Wording
 
@@ -79,7 +78,14 @@ def seen(*lives: Life, joins: tuple[Join, ...] = (), **meta: Any) -> Analysis:
     return replace(analysis([app(), *lives], **meta), joins=joins)
 
 
-def only(observed: Analysis) -> Finding:
+def times_of(site: SiteSummary) -> tuple[int, int, int]:
+    """The median, 99th percentile and maximum of its zombie intervals."""
+    times = site.intervals
+    assert times is not None
+    return times.p50_ns, times.p99_ns, times.max_ns
+
+
+def only(observed: Analysis) -> Found:
     (found,) = findings(observed)
     assert found.evidence
     assert found.fix.strip()
@@ -92,7 +98,7 @@ KILLED = ended(8, wait_status=killed(9))  # PARENT, after 1 s
 
 def orphan(pid: int, ran: int = 3 * S, at: int = S, from_: Actor = PARENT, **fields: Any) -> Life:
     """A child of `from_` that was given to init when that one ended."""
-    moved = [adopted(at=at)._replace(from_=from_)]
+    moved = (adopted(at=at)._replace(from_=from_),)
     given = {"forker": from_, "reaped_by": ReapedBy.ADOPTER, "reparents": moved}
     return ended(pid, ran=ran, **{**given, **fields})
 
@@ -491,7 +497,7 @@ def test_an_orphan_of_a_killed_parent() -> None:
     parent = ended(8, ran=S, wait_status=killed(9))
     from_ = Actor(8, 8, "python3")
     left = ended(7, ran=3 * S, forker=from_, reaped_by=ReapedBy.ADOPTER, **FORK,
-                 reparents=[adopted(at=S)._replace(from_=from_)])  # fmt: skip
+                 reparents=(adopted(at=S)._replace(from_=from_),))  # fmt: skip
     found = only(seen(parent, left))
     assert found.kind == "orphan"
     assert (
@@ -525,7 +531,7 @@ def test_an_orphan_is_the_last_adopters_if_that_was_killed() -> None:
     """A sibling thread adopted it first, when the one that had forked it ended."""
     thread = adopted(PARENT, at=S, kind=AdopterKind.THREAD)._replace(from_=PARENT)
     process = adopted(at=3 * S)._replace(from_=PARENT)
-    left = orphan(7, ran=5 * S, reparents=[thread, process])
+    left = orphan(7, ran=5 * S, reparents=(thread, process))
     found = only(seen(ended(8, ran=3 * S, wait_status=killed(9)), left))
     assert (found.kind, found.lives) == ("orphan", [left])
     assert found.evidence == ["PID 7 was given to systemd 1 and ran for 2 s more"]
@@ -553,7 +559,7 @@ def test_the_parent_of_an_orphan_is_who_had_the_pid_then(first: Life) -> None:
 def test_an_orphan_must_run_on_for_the_threshold(ran_on: int, count: int) -> None:
     parent, from_ = ended(8, ran=S, wait_status=killed(9)), Actor(8, 8, "python3")
     left = ended(7, ran=S + ran_on, forker=from_, reaped_by=ReapedBy.ADOPTER,
-                 reparents=[adopted(at=S)._replace(from_=from_)])  # fmt: skip
+                 reparents=(adopted(at=S)._replace(from_=from_),))  # fmt: skip
     assert len(findings(seen(parent, left))) == count
 
 
@@ -647,7 +653,7 @@ def test_a_fork_site() -> None:
     site, other = fork_sites(lives, seen().meta)
     assert (site.site, site.children, site.late) == (LINE, 120, 119)
     assert (site.still_zombies, site.running) == (1, 1)
-    assert (site.p50_ns, site.p99_ns, site.max_ns) == (3200 * MS,) * 3
+    assert times_of(site) == (3200 * MS,) * 3
     assert describe_fork_site(site, Wording()) == (
         "app.py:42 forked 120, 118 reaped by atexit after 3.2 s, 1 still zombie, 1 running"
     )
@@ -673,7 +679,7 @@ def test_sites_are_sorted_by_late_zombies_then_by_children() -> None:
     unknown = [ended(100 + n, latency=S) for n in range(5)]
     found = fork_sites([*unknown, *few, *many, *late], seen().meta)
     assert [each.site.line if each.site else None for each in found] == [3, 2, 1, None]
-    assert [len(each.lives) for each in found] == [1, 3, 2, 5]
+    assert [each.children for each in found] == [1, 3, 2, 5]
 
 
 def test_a_site_lists_its_reaping_calls_the_most_frequent_first() -> None:
@@ -683,20 +689,20 @@ def test_a_site_lists_its_reaping_calls_the_most_frequent_first() -> None:
     ]
     (site,) = fork_sites(lives, seen().meta)
     assert list(site.reaped_by.items()) == [("atexit", 199), ("join", 1)]
-    assert (site.p50_ns, site.p99_ns, site.max_ns) == (199 * MS, 297 * MS, 299 * MS)
+    assert times_of(site) == (199 * MS, 297 * MS, 299 * MS)
 
 
 def test_a_site_without_a_zombie_has_no_times() -> None:
     (site,) = fork_sites([life(7, **FORK)], seen().meta)
-    assert (site.p50_ns, site.p99_ns, site.max_ns, site.late, site.still_zombies) == (
-        None, None, None, 0, 0
-    )  # fmt: skip
+    assert (site.intervals, site.late, site.still_zombies) == (None, 0, 0)
 
 
 def test_processes_by_the_call_that_reaped_them() -> None:
     late, first, second = child(7, "atexit"), child(8), child(9)
     lives = [late, zombie(10), first, life(11), second]
-    assert by_reap_kind(lives) == [("join", [first, second]), ("atexit", [late])]
+    found = asked(analysis(lives), lambda observation: observation.zombie_intervals().by_kind)
+    counts = [(kind, each.distribution.count if each.distribution else 0) for kind, each in found]
+    assert counts == [("join", 2), ("atexit", 1)]
 
 
 def test_a_site_counts_zombies_of_100_ms_as_late() -> None:

@@ -23,6 +23,7 @@ from tests.unit.life_builders import (
     life,
     zombie,
 )
+from tests.unit.observations import findings, fork_sites, headline
 from tests.unit.stack_builders import STARTING, frame, stack
 from tests.unit.test_attribution_findings import (
     FORK,
@@ -35,9 +36,6 @@ from tests.unit.test_attribution_findings import (
     only,
     seen,
 )
-from zombiebpf.diagnosis.findings import findings
-from zombiebpf.diagnosis.headline import headline
-from zombiebpf.diagnosis.sites import fork_sites
 from zombiebpf.model.life import Actor, Life, ReapedBy
 
 
@@ -124,7 +122,7 @@ def test_what_was_attached_to_is_somebodys_child() -> None:
 
 def test_a_fork_site_counts_a_zombie_from_before_as_late() -> None:
     (site,) = fork_sites([found_dead(7)], seen().meta)
-    assert (site.late, site.still_zombies, site.max_ns) == (1, 1, None)
+    assert (site.late, site.still_zombies, site.intervals) == (1, 1, None)
     assert fork_sites([found_dead(7)], seen(lasted=MS).meta)[0].late == 0
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Optional, TextIO
 
@@ -15,12 +16,14 @@ import pytest
 from zombiebpf import reports
 from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.observation import Observation
 from zombiebpf.reports.output import destination
 from zombiebpf.reports.output.destination import Output
+from zombiebpf.trace import observe
 
-NOTHING = Analysis(
-    Meta("0", "6.1.0", {"fork": "a hook"}, {"fork": "exact"}, 1_000, 2_000, ["true"]), []
-)
+_META = Meta("0", "6.1.0", {"fork": "a hook"}, {"fork": "exact"}, 1_000, 2_000, ["true"])
+_OPEN = ExitStack()  # while the tests run
+NOTHING = _OPEN.enter_context(observe(Analysis(_META, [])))
 
 
 @pytest.fixture
@@ -60,7 +63,7 @@ def test_file_is_replaced_when_the_new_one_is_whole(
     report.chmod(0o604)
     seen = []
 
-    def write(analysis: Analysis, file: TextIO, options: object) -> None:
+    def write(observation: Observation, file: TextIO, options: object) -> None:
         file.write("new")
         file.flush()
         seen.append(report.read_text())
@@ -80,7 +83,7 @@ def test_half_a_file_is_never_left(
     report.write_text("old")
     written: list[bool] = []
 
-    def write(analysis: Analysis, file: TextIO, options: object) -> None:
+    def write(observation: Observation, file: TextIO, options: object) -> None:
         file.write("half")
         if not written:
             written.append(True)

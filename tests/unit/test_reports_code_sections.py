@@ -29,9 +29,9 @@ from tests.unit.life_builders import (
     section,
     zombie,
 )
+from tests.unit.observations import findings
 from tests.unit.stack_builders import REAPING_JOIN, STARTING, frame, stack
 from tests.unit.test_reports_schema import set_at
-from zombiebpf.diagnosis.findings import findings
 from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import Activity, Actor, ReapCall

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import random
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -29,20 +30,20 @@ from tests.unit.life_builders import (
     article,
     crowd,
     ended,
+    found_dead,
     life,
-    zombie,
 )
+from tests.unit.observations import asked, page_of
 from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Child, Join
-from zombiebpf.model.life import Actor
+from zombiebpf.model.life import Actor, Life
+from zombiebpf.model.observation import Density
 from zombiebpf.model.stack import Frame
-from zombiebpf.model.statistics import zombie_intervals
 from zombiebpf.reports import FORMATS, TextOptions
-from zombiebpf.reports.html import SCRIPTS, embed, write_page
-from zombiebpf.reports.html.histograms import HEIGHT, WIDTH, chart
-from zombiebpf.reports.html.lanes import Lane, SharedLane, density, lanes
-from zombiebpf.reports.html.page_data import COLUMNS, PageData
-from zombiebpf.reports.pid_index import PidIndex
+from zombiebpf.reports.html import SCRIPTS, embed
+from zombiebpf.reports.html.histograms import HEIGHT, WIDTH, Chart, chart
+from zombiebpf.reports.html.page_data import COLUMNS, MAX_LANES, PageData
+from zombiebpf.trace import observe
 from zombiebpf.wording.text import printable
 
 SITE = Frame("main", "/srv/app.py", 42)
@@ -74,17 +75,15 @@ class Reader(HTMLParser):
         return [attrs for name, attrs in self.tags if name == tag]
 
 
-def page_of(observed: Analysis, **options: Any) -> str:
-    out = io.StringIO()
-    write_page(observed, out, options.pop("source", lambda frame: None), **options)
-    return out.getvalue()
-
-
 def data_of(page: str) -> dict[str, Any]:
     found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
     assert found
     result: dict[str, Any] = json.loads(found[1])
     return result
+
+
+def page_data(observed: Analysis, most: int = MAX_LANES) -> dict[str, Any]:
+    return asked(observed, lambda observation: PageData(observation, most).value)
 
 
 def leaking() -> Analysis:
@@ -97,7 +96,8 @@ def leaking() -> Analysis:
 
 def test_it_is_one_format_of_all() -> None:
     out = io.StringIO()
-    FORMATS["html"](article(), out, TextOptions(source=lambda frame: "p.start()"))
+    with observe(article()) as observation:
+        FORMATS["html"](observation, out, TextOptions(source=lambda frame: "p.start()"))
     assert out.getvalue().startswith("<!DOCTYPE html>")
 
 
@@ -214,7 +214,8 @@ def test_the_scripts_are_all_there_is() -> None:
 
 def test_columns_have_one_cell_a_lane_and_offsets_all_their_digits() -> None:
     late = ended(41231, 3_599_123_456_789, ran=1_001, latency=345)
-    value = PageData(analysis([app(ran=3600 * S), late])).value
+    late = late._replace(zombie_ns=late.exit_ns)
+    value = page_data(analysis([app(ran=3600 * S), late]))
     columns = value["lives"]
     assert set(columns) == set(COLUMNS)
     assert {len(cells) for cells in columns.values()} == {2}
@@ -225,14 +226,14 @@ def test_columns_have_one_cell_a_lane_and_offsets_all_their_digits() -> None:
 
 def test_unknown_is_null_never_zero() -> None:
     unknown = life(41231, fork_ns=None, forker=None, comm=None, argv=None, cgroup=None)
-    columns = PageData(analysis([unknown])).value["lives"]
+    columns = page_data(analysis([unknown]))["lives"]
     assert columns["fork"] == columns["exit"] == columns["zombie"] == columns["reap"] == [None]
     assert columns["forker"] == columns["comm"] == columns["cgroup"] == columns["forkSite"] == [-1]
     assert columns["reaperLane"] == [None]
 
 
 def test_reapers_and_adopters_have_lanes_or_stand_outside() -> None:
-    value = PageData(crowd()).value
+    value = page_data(crowd())
     lanes_of = dict(zip(value["lives"]["pid"], value["lives"]["reaperLane"]))
     assert lanes_of[41231] == value["lives"]["pid"].index(APP.pid)
     outside = [(pid, value["texts"][comm]) for pid, comm in value["outside"]]
@@ -242,7 +243,7 @@ def test_reapers_and_adopters_have_lanes_or_stand_outside() -> None:
 
 
 def test_parents_come_before_children() -> None:
-    columns = PageData(crowd()).value["lives"]
+    columns = page_data(crowd())["lives"]
     for lane, parent in enumerate(columns["parent"]):
         assert parent < lane
     assert columns["depth"][columns["pid"].index(41235)] == 2
@@ -260,20 +261,31 @@ def thousand() -> list[Any]:
 
 
 def test_few_lives_have_a_lane_each() -> None:
-    assert all(isinstance(each, Lane) for each in lanes(thousand(), most=1001))
+    assert page_data(analysis(thousand()), most=1001)["shared"] == {}
 
 
 def test_of_many_those_share_that_tell_least() -> None:
-    found = lanes(thousand(), most=100)
-    shared = [each for each in found if isinstance(each, SharedLane)]
-    alone = [each for each in found if isinstance(each, Lane)]
-    assert len(shared) == 1
-    assert len(alone) + len(shared[0].lives) == 1001
-    assert len(alone) <= 52
-    assert alone[0].life.pid == APP.pid  # it has children
-    late = {each.pid for each in thousand() if each.zombie_interval_ns > 100 * MS}
-    assert late <= {each.life.pid for each in alone}
-    assert shared[0].parent == 0
+    value = page_data(analysis(thousand()), most=100)
+    shared = value["shared"]
+    pids = value["lives"]["pid"]
+    alone = [pid for lane, pid in enumerate(pids) if str(lane) not in shared]
+    ((lane, group),) = shared.items()
+    assert len(alone) + group["count"] == 1001
+    assert len(alone) == 50
+    assert alone[0] == APP.pid  # it has children
+    assert {50_000 + number for number in range(0, 1000, 100)} <= set(alone)
+    assert value["lives"]["parent"][int(lane)] == 0
+
+
+def test_lanes_are_not_more_than_that_however_many_have_children() -> None:
+    lives = [app()]
+    for number in range(500):  # a chain: each forked the next one
+        above = APP if number == 0 else Actor(50_000 + number - 1, None, "sh")
+        lives.append(ended(50_000 + number, number * MS, ran=3 * S, forker=above))
+    value = page_data(analysis(lives), most=100)
+    assert len(value["lives"]["pid"]) <= 200
+    counts = [each["count"] for each in value["shared"].values()]
+    assert len(value["lives"]["pid"]) - len(counts) + sum(counts) == 501
 
 
 def test_sharing_is_said_and_all_figures_count_all() -> None:
@@ -286,24 +298,60 @@ def test_sharing_is_said_and_all_figures_count_all() -> None:
     assert {len(cells) for cells in columns.values()} == {51}
 
 
+def density(lives: list[Life], bins: int) -> Density:
+    """The density of the first lives, as a group beside 20 more notable ones."""
+    shown = [found_dead(100 + number) for number in range(20)]
+    observed = analysis([*lives, *shown], lasted=1000)
+    with observe(observed) as observation:
+        branches = observation.tree(1, 20)
+        (group,) = [each.group for each in branches if each.group is not None]
+        assert group.count == len(lives)
+        return observation.densities(bins, (BEGAN, BEGAN + 1000))[group.number]
+
+
 def test_density_is_an_average_over_time() -> None:
     one = ended(1, 0, ran=250, latency=500)._replace(zombie_ns=BEGAN + 250)
-    running, zombies = density([one], BEGAN, BEGAN + 1000, bins=4)
-    assert running == [1.0, 0.0, 0.0, 0.0]
-    assert zombies == [0.0, 1.0, 1.0, 0.0]
-    running, zombies = density([one], BEGAN, BEGAN + 1000, bins=2)
-    assert (running, zombies) == ([0.5, 0.0], [0.5, 0.5])
+    assert density([one], 4) == ([1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 1.0, 0.0])
+    assert density([one], 2) == ([0.5, 0.0], [0.5, 0.5])
 
 
 def test_density_of_what_lasts_on_or_began_before() -> None:
     old = life(1, -500)
-    dead = zombie(2, 0, ran=500, zombie_ns=BEGAN + 500)
-    running, zombies = density([old, dead], BEGAN, BEGAN + 1000, bins=2)
-    assert running == [2.0, 1.0]
-    assert zombies == [0.0, 1.0]
+    later = ended(2, 0, ran=500, latency=750)._replace(zombie_ns=BEGAN + 500)
+    assert density([old, later], 2) == ([2.0, 1.0], [0.0, 1.0])
+
+
+def test_density_is_that_of_a_plain_sum() -> None:
+    chance = random.Random(7)
+    lives = []
+    for number in range(1, 200):
+        times = sorted(chance.randrange(-200, 1400) for _ in range(4))
+        fork, dead, zombie_at, reap = (BEGAN + each for each in times)
+        lives.append(ended(number, fork_ns=fork, exit_ns=dead, zombie_ns=zombie_at, reap_ns=reap))
+    for bins in (1, 7, 400):
+        found = density(lives, bins)
+        width = 1000 / bins
+        for bin_ in range(bins):
+            begin, end = bin_ * width, (bin_ + 1) * width
+            for means, first, last in (
+                (found.running, "fork_ns", "exit_ns"), (found.zombie, "zombie_ns", "reap_ns"),
+            ):  # fmt: skip
+                total = sum(
+                    max(
+                        min(getattr(each, last) - BEGAN, end)
+                        - max(getattr(each, first) - BEGAN, begin),
+                        0,
+                    )
+                    for each in lives
+                )
+                assert means[bin_] == pytest.approx(total / width, abs=0.002)
 
 
 # --- charts ---
+
+
+def chart_of(lives: list[Life]) -> Chart:
+    return asked(analysis(lives), lambda observation: chart(observation.zombie_intervals()))
 
 
 def test_each_call_has_a_row_and_bars_lie_within() -> None:
@@ -311,7 +359,7 @@ def test_each_call_has_a_row_and_bars_lie_within() -> None:
         each._replace(reap_call=each.reap_call._replace(kind=("join", "atexit")[number % 2]))
         for number, each in enumerate(thousand())
     ]
-    found = chart(lives, zombie_intervals)
+    found = chart_of(lives)
     assert [row.kind for row in found.rows] == ["all calls", "join", "atexit"]
     assert [row.number for row in found.rows] == [1001, 501, 500]
     for row in found.rows:
@@ -323,9 +371,9 @@ def test_each_call_has_a_row_and_bars_lie_within() -> None:
 
 
 def test_a_chart_of_nothing_and_of_zeros() -> None:
-    assert chart([app(ran=0, latency=0, zombie_ns=None)], zombie_intervals).rows == ()
+    assert chart_of([app(ran=0, latency=0, zombie_ns=None)]).rows == ()
     zero = ended(1)
-    rows = chart([zero._replace(zombie_ns=zero.reap_ns)], zombie_intervals).rows
+    rows = chart_of([zero._replace(zombie_ns=zero.reap_ns)]).rows
     assert [row.kind for row in rows] == ["wait4"]  # one call needs no sum
     assert rows[0].bars[0].title == "0 - 1 µs: 1"
 
@@ -335,21 +383,22 @@ def test_a_chart_of_nothing_and_of_zeros() -> None:
 
 def test_a_pid_is_who_had_it_then() -> None:
     first, second = ended(7, 0), ended(7, 5 * S)
-    who = PidIndex([second, first])
-    assert who.find(7, BEGAN) == 1
-    assert who.find(7, BEGAN + 5 * S) == 0
-    assert who.find(7, BEGAN + 3 * S) is None  # between them
-    assert who.find(7, BEGAN - 1) is None
-    assert who.find(7, None) is None
-    assert PidIndex([first]).find(7, None) == 0
-    assert who.find(0, BEGAN) is None
-    assert who.find_actor(None, BEGAN) is None
-    assert who.find_actor(Actor(7, 8, None), BEGAN + 1) == 1
+    with observe(analysis([second, first])) as observation:
+        at = observation.at
+        assert at(7, BEGAN) == 1
+        assert at(7, BEGAN + 5 * S) == 2
+        assert at(7, BEGAN + 3 * S) is None  # between them
+        assert at(7, BEGAN - 1) is None
+        assert at(7, None) is None
+        assert at(0, BEGAN) is None
+        assert at(None, BEGAN) is None
+    with observe(analysis([first])) as observation:
+        assert observation.at(7, None) == 1
 
 
 def test_joins_name_lanes() -> None:
     child = article().lives[1]
     children = (Child(child.pid, child.start_ns),)  # forked after the join began, as a pool may
     join = Join(APP.pid, 5, None, 0.5, BEGAN, None, "timeout", children=children)
-    value = PageData(replace(article(), joins=[join])).value
+    value = page_data(replace(article(), joins=[join]))
     assert value["joins"][0][:8] == [0, 5, 0, None, *value["joins"][0][4:6], 0.5, [1]]

@@ -3,15 +3,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 
 from tests.unit.life_builders import APP, BEGAN, S, analysis, app, ended, found_dead
-from tests.unit.test_reports_html import data_of, leaking, page_of
+from tests.unit.observations import page_of
+from tests.unit.test_reports_html import data_of, leaking
 from zombiebpf.model.life import ReapedBy
-from zombiebpf.reports.html import write_page
-from zombiebpf.reports.html.lanes import Lane, density, lanes
 from zombiebpf.reports.html.page_data import FOUND_DEAD
+from zombiebpf.trace import observe
 
 
 def test_a_zombie_from_before_is_told_as_one() -> None:
@@ -27,15 +26,16 @@ def test_a_zombie_from_before_is_told_as_one() -> None:
 
 
 def test_a_lane_of_many_shows_it_as_a_zombie_from_the_start_on() -> None:
-    running, zombies = density([found_dead(7)], BEGAN, BEGAN + 4 * S, 4)
-    assert (running, zombies) == ([0.0] * 4, [1.0] * 4)
-    shown = lanes([app(), *(ended(pid) for pid in range(100, 150)), found_dead(7)], 10)
-    assert any(isinstance(each, Lane) and each.life.pid == 7 for each in shown)
+    with observe(analysis([found_dead(pid) for pid in range(7, 30)], lasted=4 * S)) as dead:
+        dead.tree(1, 20)
+        assert list(dead.densities(4, (BEGAN, BEGAN + 4 * S)).values()) == [([0.0] * 4, [3.0] * 4)]
+    lives = [app(), *(ended(pid) for pid in range(100, 150)), found_dead(7)]
+    with observe(analysis(lives)) as observation:
+        assert 7 in [each.life.pid for each in observation.tree(10, 5) if each.life is not None]
 
 
 def test_what_stands_above_the_answer() -> None:
-    out = io.StringIO()
-    write_page(leaking(), out, lambda frame: None, about="3 scenarios <made>")
-    head = out.getvalue().split('<section id="timeline">')[0]
+    page = page_of(leaking(), about="3 scenarios <made>")
+    head = page.split('<section id="timeline">')[0]
     assert "<h1>3 scenarios &lt;made&gt;</h1>" in head
     assert re.search(r'<p class="answer">[^<]*app\.py:42[^<]*</p>', head)

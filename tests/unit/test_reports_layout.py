@@ -26,6 +26,9 @@ from tests.unit.life_builders import (
     zombie,
 )
 from zombiebpf.model.life import Actor, PidNamespace
+from zombiebpf.model.stack import Frame
+from zombiebpf.reports.tree import OUTLIERS, WHOLE
+from zombiebpf.wording.wording import Wording
 
 ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -62,16 +65,46 @@ def test_every_life_is_there_once_in_tree_order(width: int) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 200])
-def test_a_thousand_lives_are_all_printed_whole(width: int) -> None:
+def test_two_hundred_lives_are_all_printed_whole(width: int) -> None:
     lives = [app()] + [
         ended(4193000 + index, index * US, latency=(50 + index) * US, argv=("w" * 90,))
-        for index in range(1000)
+        for index in range(WHOLE - 1)
     ]
     text = rendered(analysis(lives), width)
-    for index in range(1000):
-        assert text.count(f"{4193000 + index}  ") == 1
+    for index in range(WHOLE - 1):
+        assert len(re.findall(f"(?m)^ *{4193000 + index}  ", text)) == 1
     latencies = [int(each) for each in re.findall(r" (\d+) µs", "\n".join(text.splitlines()[4:]))]
-    assert set(range(50, 1000)) <= set(latencies)
+    assert set(range(50, 50 + WHOLE - 1)) <= set(latencies)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_of_more_the_outliers_are_printed_and_a_line_for_the_others_of_each_line(
+    width: int,
+) -> None:
+    """2,000 children of two lines: 100 of them with longer and longer zombie intervals."""
+    lines = (Frame("main", "/srv/app.py", 7), Frame("main", "/srv/app.py", 8))
+    lives = [app()]
+    for index in range(2000):
+        latency = (1 + index % 10) * 50 * US + (index // 20 * MS if index % 20 == 0 else 0)
+        lives.append(ended(50_000 + index, index * US, latency=latency, fork_site=lines[index % 2]))
+    text = rendered(analysis(lives), width)
+    table = text[: text.index("\nTimeline\n")]
+    shown = [int(each) for each in re.findall(r"(?m)^ *(5\d{4})  ", table)]
+    assert shown == [50_000 + 20 * (99 - each) for each in reversed(range(OUTLIERS))]
+    assert "960 more, forked at app.py:7" in table
+    assert "1000 more, forked at app.py:8" in table
+    assert len(table.splitlines()) < 4 * OUTLIERS
+    rest = sorted(
+        each.zombie_interval_ns or 0
+        for each in lives
+        if each.fork_site == lines[0] and each.pid not in shown
+    )
+    words = [Wording().duration(rest[rank - 1]) for rank in (480, 951, 960)]
+    p50, p99, most = words
+    flat = " ".join(table.split())
+    assert f"960 more, forked at app.py:7; │ zombies for p50 {p50}, p99 {p99}, max {most}" in (
+        flat if width == 80 else flat.replace("app.py:7; zombies", "app.py:7; │ zombies")
+    )
 
 
 def test_a_long_time_as_a_zombie_moves_no_column() -> None:
@@ -168,9 +201,9 @@ def test_a_reused_pid_is_no_parent() -> None:
 def test_deep_trees_stay_within_the_page() -> None:
     chain = [
         ended(100 + depth, depth * MS, forker=Actor(99 + depth, 99 + depth, "sh"))
-        for depth in range(500)
+        for depth in range(WHOLE)
     ]
     text = rendered(analysis(chain))
     assert max(map(cell_len, text.splitlines())) <= 80
-    assert "(499) python3" in line_of(text, 599)
+    assert "(199) python3" in line_of(text, 299)
     assert APP.pid not in [each.pid for each in chain]

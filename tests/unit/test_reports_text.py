@@ -27,6 +27,7 @@ from tests.unit.life_builders import (
 from zombiebpf.model.life import ReapedBy
 from zombiebpf.reports import text
 from zombiebpf.reports.terminal import TextOptions
+from zombiebpf.trace import observe
 
 
 def test_the_article_at_80_columns_whole() -> None:
@@ -236,7 +237,8 @@ def test_losses_are_loud() -> None:
 
 def test_the_tree_alone() -> None:
     out = io.StringIO()
-    text.write_tree(article(), out, TextOptions(width=80))
+    with observe(article()) as observation:
+        text.write_tree(observation, out, TextOptions(width=80))
     lines = out.getvalue().splitlines()
     assert lines[3].startswith("  PID  COMMAND")
     assert any("└ python3" in line for line in lines)

@@ -34,20 +34,23 @@ from zombiebpf.reports.timeline import (
     BEFORE,
     DEAD,
     ENDS,
-    MAX_LINES,
     RUNS,
     WAITS,
     ZOMBIE,
     row,
     write_timeline,
 )
+from zombiebpf.reports.tree import OUTLIERS, WHOLE
+from zombiebpf.trace import observe
 
 SPAN = (BEGAN, BEGAN + 1000 * MS)
 
 
 def drawn(observed: Analysis, width: int = 100, color: bool = False, unicode: bool = True) -> str:
     out = io.StringIO()
-    write_timeline(TextPage(out, TextOptions(width, color, unicode)), observed)
+    with observe(observed) as observation:
+        page = TextPage(out, TextOptions(width, color, unicode))
+        write_timeline(page, observation, observation.tree(WHOLE, OUTLIERS))
     return out.getvalue()
 
 
@@ -116,11 +119,22 @@ def test_no_line_is_wider_than_asked(observed: Analysis, width: int) -> None:
     assert len(lines) >= len(observed.lives) + 3
 
 
-def test_a_long_list_is_cut_and_says_so() -> None:
-    lives = [app(), *(ended(50_000 + n, n) for n in range(MAX_LINES + 4))]
+def test_of_many_the_outliers_have_a_line_each_and_the_others_one() -> None:
+    lives = [app(), *(ended(50_000 + n, n) for n in range(WHOLE))]
+    lives[7] = ended(50_006, 6, latency=2 * S)
     lines = drawn(analysis(lives)).splitlines()
-    assert len([line for line in lines if "python3 app.py" in line]) == MAX_LINES
-    assert "and 5 more processes" in lines[-2]
+    assert len([line for line in lines if "python3 app.py" in line]) == OUTLIERS
+    (together,) = [line for line in lines if f"{WHOLE + 1 - OUTLIERS} more, forked by" in line]
+    assert "Z" not in together
+    (late,) = [line for line in lines if " 50006 " in line]
+    assert late.count("Z") > 10
+
+
+def test_zombies_of_a_group_are_drawn() -> None:
+    lives = [app(), *(ended(50_000 + n, n, latency=2 * S) for n in range(WHOLE + 50))]
+    (together,) = [line for line in drawn(analysis(lives)).splitlines() if " more, " in line]
+    assert together.count("Z") > 10
+    assert together.index("─") < together.index("Z")
 
 
 def test_joins_are_explained_only_where_there_are_some() -> None:

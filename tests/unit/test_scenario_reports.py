@@ -21,6 +21,7 @@ from zombiebpf.reports.scenario import text as scenario_text
 from zombiebpf.reports.terminal import TextOptions
 from zombiebpf.reports.text_page import TextPage
 from zombiebpf.scenario.results import Run, Session, Verdict
+from zombiebpf.trace import observe
 
 
 def printed(write: Any, *of: Any, width: int = 100, unicode: bool = True) -> str:
@@ -100,7 +101,7 @@ def test_the_session() -> None:
 
 def test_json() -> None:
     out = io.StringIO()
-    scenario_json.write(session(), out)
+    scenario_json.write(session(), out, observe)
     assert out.getvalue().isascii()
     found = json.loads(out.getvalue())
     assert found["schema"] == "zombiebpf-scenarios/1"
@@ -129,7 +130,7 @@ def test_json() -> None:
 
 def test_an_empty_session() -> None:
     out = io.StringIO()
-    scenario_json.write(Session(planned=2, interrupted=True), out)
+    scenario_json.write(Session(planned=2, interrupted=True), out, observe)
     assert json.loads(out.getvalue())["reap_latency"]["all"]["zombie_interval"] is None
     assert "0 runs\n" in printed(scenario_latency.write_session, Session(planned=2))
 
@@ -156,7 +157,7 @@ def test_all_runs_on_one_page() -> None:
     assert list(whole.meta.command) == ["zombiebpf", "scenario", "run", "sample"]
     assert whole.meta.ended_ns == max(run.meta.ended_ns for run in runs)
     out = io.StringIO()
-    scenario_html.write(session(), out, TextOptions())
+    scenario_html.write(session(), out, TextOptions(), observe)
     page = out.getvalue()
     assert "<h1>1 scenario in 3 runs: zombies and orphans made on purpose</h1>" in page
     assert '<p class="answer">' in page
@@ -167,7 +168,7 @@ def test_a_page_of_nothing_is_none() -> None:
     skipped = Session([session().runs[-1]], planned=1)
     assert scenario_html.together(skipped) is None
     out = io.StringIO()
-    scenario_html.write(skipped, out, TextOptions())
+    scenario_html.write(skipped, out, TextOptions(), observe)
     assert out.getvalue() == ""
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from tests.unit.life_builders import (
@@ -15,7 +17,8 @@ from tests.unit.life_builders import (
     life,
     zombie,
 )
-from zombiebpf.model.life import ReapedBy
+from tests.unit.observations import asked
+from zombiebpf.model.life import Life, ReapedBy
 from zombiebpf.model.statistics import (
     Bucket,
     Distribution,
@@ -24,7 +27,6 @@ from zombiebpf.model.statistics import (
     histogram,
     percentile,
     reap_latencies,
-    totals,
     zombie_intervals,
 )
 
@@ -119,6 +121,10 @@ def test_a_zombie_bound_later_than_the_reap_counts_as_zero() -> None:
     assert zombie_intervals([late._replace(zombie_ns=bound)]) == [0]
 
 
+def totals(lives: Sequence[Life]) -> Totals:
+    return asked(analysis(lives), lambda observation: observation.totals())
+
+
 def test_totals() -> None:
     assert totals(crowd().lives) == Totals(
         processes=20,
@@ -131,6 +137,10 @@ def test_totals() -> None:
         by_unseen=1,
         orphaned=2,
         killed=2,
+        late=3,
+        longest_zombie_ns=4_994_956_000,
+        interval_bounds=2,
+        latency_bounds=1,
     )
     assert totals(crowd().lives).reaped == 17
 

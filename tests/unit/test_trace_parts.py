@@ -45,9 +45,10 @@ def test_parts_by_size(tmp_path: Path) -> None:
     with open_traces([str(tmp_path / part) for part in reversed(parts)]) as whole:
         assert whole.count == 4002
         assert whole.meta == replace(META, command=tuple(META.command))
-        streamed = [each.pid for each in whole.lives(ended=True)]
-        assert streamed == [each + batch * 100 for batch in range(40) for each in range(100, 200)]
-        assert len(whole.analysis().lives) == 4002
+        with whole.observation() as observation:
+            streamed = [each.pid for each in observation.lives_by_end()]
+        ended_pids = [each + batch * 100 for batch in range(40) for each in range(100, 200)]
+        assert streamed == [*ended_pids, 5, 6]
     with open_traces([str(tmp_path / part) for part in parts if part != "night.0002.db"]) as some:
         assert some.meta.cut == "part 2 of it was not given"
 

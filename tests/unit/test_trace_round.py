@@ -139,12 +139,15 @@ def test_views(tmp_path: Path) -> None:
     db.close()
 
 
-def test_lives_stream_as_they_ended(tmp_path: Path) -> None:
+def test_lives_stream_in_the_order_of_their_reaps(tmp_path: Path) -> None:
     analysis = crowd()
     shuffled = dataclasses.replace(analysis, lives=list(reversed(analysis.lives)))
     with open_traces([str(written(tmp_path / "t.db", shuffled))]) as trace:
-        streamed = [life.pid for life in trace.lives(ended=True)]
-        others = [life.pid for life in trace.lives(ended=False)]
+        with trace.observation() as observation:
+            streamed = [life.pid for life in observation.lives_by_end()]
         assert trace.count == len(analysis.lives)
-    assert streamed == [life.pid for life in shuffled.lives if life.reap_ns]
-    assert others == [41242, 41237, 41235]
+    reaped = sorted(
+        (life for life in analysis.lives if life.reap_ns is not None),
+        key=lambda life: life.reap_ns or 0,
+    )
+    assert streamed == [*(life.pid for life in reaped), 41235, 41237, 41242]

@@ -249,7 +249,7 @@ def test_a_reader_at_the_end_is_no_failure(tmp_path: Path) -> None:
         with open_traces([str(path)]) as reader:
             trace.add(rows([ended(2, 1)]))
             trace.close(META)
-            assert [each.pid for each in reader.lives()] == [1]  # one state of it
+            assert [each.pid for each in reader.analysis().lives] == [1]  # one state of it
     assert trace.problem is None
     assert pids(path) == [1, 2]
     assert read_trace(str(path)).meta.cut is None

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+from contextlib import closing
 
 import click
 
@@ -96,13 +97,13 @@ def attach(
     rules = load_rules(observer.rules, inherited.environ)
     machine.require_privilege()
     selected = select(request)
-    output = AttachOutput(trace, report, settings)
     leave_deleted_directory()
-    with start_observer(forced, selecting=True) as probes:
-        command = tuple(os.fsdecode(each) for each in ("zombiebpf", *sys.argv[1:]))
-        session = AttachSession(probes, request, selected, command, output, rules)
-        output.open_trace(session.meta())
-        limit_s = settings.duration_s
-        session.run(math.inf if limit_s is None else limit_s, inherited)
-        meta = session.meta()
-    output.close(meta)
+    with closing(AttachOutput(trace, report, settings)) as output:
+        with start_observer(forced, selecting=True) as probes:
+            command = tuple(os.fsdecode(each) for each in ("zombiebpf", *sys.argv[1:]))
+            session = AttachSession(probes, request, selected, command, output, rules)
+            output.open_trace(session.meta())
+            limit_s = settings.duration_s
+            session.run(math.inf if limit_s is None else limit_s, inherited)
+            meta = session.meta()
+        output.finish(meta)

@@ -12,12 +12,12 @@ from typing import Optional
 from zombiebpf.cli.console import STDOUT, discard, say
 from zombiebpf.cli.follow import LineWriter, StatusLine
 from zombiebpf.cli.options import ReportOptions, TraceOptions
-from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.analysis import Meta
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Life, LifeRow, State
 from zombiebpf.observe.attach_session import AttachSession
 from zombiebpf.reports.output.destination import Output
-from zombiebpf.trace import Filters, TraceWriter, open_traces, parts_beside
+from zombiebpf.trace import Filters, TraceWriter
 from zombiebpf.wording.wording import count_of
 
 
@@ -33,7 +33,7 @@ class SessionOptions:
 class AttachOutput:
     """The listener of an attach session.
 
-    It keeps records in memory only if a report needs them and there is no trace.
+    It writes a temporary trace if a report needs one and none was asked for.
     """
 
     def __init__(self, trace: TraceOptions, report: ReportOptions, options: SessionOptions) -> None:
@@ -49,24 +49,19 @@ class AttachOutput:
         self._lines = LineWriter(sys.stdout, self._format == "jsonl") if options.follow else None
         self._status = StatusLine(sys.stderr)
         self._trace: Optional[TraceWriter] = None
-        self._lives: list[LifeRow] = []
-        self._joins: list[Join] = []
         self._ended = 0  # processes
         self._is_read = True  # whether anybody reads the lines
 
     def open_trace(self, meta: Meta) -> None:
-        """Create the trace, if one is asked for. Raise UsageError if it cannot be written."""
-        opener = self._trace_options.opener(self._say)
-        self._trace = opener(meta) if opener is not None else None
+        """Create the trace, a temporary one for a report. Raise UsageError if that fails."""
+        if self._reports or self._trace_options.trace_file is not None:
+            self._trace = self._trace_options.opener(self._say)(meta)
 
     def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
-        """Write the processes that have ended, or keep them for the report."""
+        """Write the processes that have ended."""
         self._ended += len(lives)
         if self._trace is not None:
             self._trace.add(lives, joins)
-        elif self._reports:
-            self._lives += lives
-            self._joins += joins
         if self._lines is not None:
             self._status.clear()
             self._write_lines([life.life() for life in lives])
@@ -92,9 +87,9 @@ class AttachOutput:
         self._status.clear()
         if self._trace is not None:
             self._trace.flush(session.changed(time.monotonic_ns()), session.meta())
-        self._write_report(session.meta(), session.unfinished)
+        self._write_report()
 
-    def close(self, meta: Meta) -> None:
+    def finish(self, meta: Meta) -> None:
         """Finish the lines and the trace, and write the report."""
         self._status.clear()
         if self._lines is not None and self._is_read:
@@ -104,32 +99,27 @@ class AttachOutput:
                 self._stop_printing()
         if self._trace is not None:
             self._trace.close(meta)
-            if self._trace.problem is None:
+            if self._trace.problem is None and self._trace_options.trace_file is not None:
                 name = self._trace_options.trace_file
                 lives = count_of(self._ended, "life", "lives")
                 self._say(f"{lives} in {name}: `zombiebpf report {name}` shows them")
         if self._reports:
-            self._write_report(meta, ())
+            self._write_report()
 
-    def _write_report(self, meta: Meta, unfinished: Sequence[LifeRow]) -> None:
-        if self._trace is not None:
-            analysis = self._read_trace()
-        else:
-            every = (row.life() for row in (*self._lives, *unfinished))
-            lives = [life for life in every if self._is_shown(life, meta.ended_ns)]
-            lives.sort(key=lambda life: (life.fork_ns or 0, life.start_ns))
-            joins = sorted(self._joins, key=lambda join: join.began_ns or 0)
-            analysis = Analysis(meta, lives, joins)
+    def close(self) -> None:
+        """Delete what is temporary, also after a failure."""
+        trace, self._trace = self._trace, None
+        if trace is not None:
+            trace.delete()
+
+    def _write_report(self) -> None:
+        assert self._trace is not None
+        filters = Filters(min_zombie_ns=self._min_zombie_ns)
         try:
-            self._output.write(analysis, self._format)
+            with self._trace.open() as trace, trace.observation(filters) as observation:
+                self._output.write(observation, self._format)
         except BrokenPipeError:
             self._stop_printing()
-
-    def _read_trace(self) -> Analysis:
-        path = str(self._trace_options.trace_file)
-        parts = parts_beside(path) if self._trace_options.rotate is not None else []
-        with open_traces([*parts, path]) as trace:
-            return trace.analysis(Filters(min_zombie_ns=self._min_zombie_ns))
 
     def _write_lines(self, lives: Sequence[Life]) -> None:
         if self._lines is not None and self._is_read:
@@ -142,7 +132,7 @@ class AttachOutput:
         self._is_read = False
         discard(STDOUT)
 
-    def _is_shown(self, life: Life, now_ns: Optional[int] = None) -> bool:
+    def _is_shown(self, life: Life) -> bool:
         """Return whether it was a zombie for --min-zombie, as far as that is known."""
         least = self._min_zombie_ns
         if least is None:
@@ -151,9 +141,7 @@ class AttachOutput:
             return life.zombie_interval_ns >= least
         if life.was_zombie:
             return True  # for an unknown time
-        if life.state is not State.ZOMBIE or life.zombie_ns is None:
-            return False
-        return now_ns is None or now_ns - life.zombie_ns >= least
+        return life.state is State.ZOMBIE and life.zombie_ns is not None
 
     def _say(self, line: str) -> None:
         self._status.clear()

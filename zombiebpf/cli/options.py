@@ -14,7 +14,7 @@ import click
 from zombiebpf.cli.values import parsed, rotation
 from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Meta
-from zombiebpf.trace import Rotation, TraceWriter
+from zombiebpf.trace import Rotation, TemporaryTrace, TraceWriter
 
 Command = Callable[..., None]
 Decorator = Callable[[Command], Command]
@@ -106,10 +106,13 @@ class TraceOptions:
         if self.trace_file is None and (self.rotate is not None or self.force):
             raise UsageError("--rotate and --force are about the trace", "give -o FILE")
 
-    def opener(self, warn: Callable[[str], None]) -> Optional[Callable[[Meta], TraceWriter]]:
-        """Return what creates the trace; None if none is asked for. See TraceWriter for `warn`."""
+    def opener(self, warn: Callable[[str], None]) -> Callable[[Meta], TraceWriter]:
+        """Return what creates the trace: a temporary one if none is asked for.
+
+        See TraceWriter for `warn`.
+        """
         if self.trace_file is None:
-            return None
+            return functools.partial(TemporaryTrace, warn=warn)
         return functools.partial(
             TraceWriter, self.trace_file, force=self.force, rotate=self.rotate, warn=warn
         )

@@ -7,17 +7,17 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Optional, TextIO
+from typing import Optional
 
 import click
 
 from zombiebpf.cli import options
 from zombiebpf.cli.console import HELP_SETTINGS, STDOUT, discard, say
+from zombiebpf.cli.progress import progress_bar
 from zombiebpf.cli.values import duration_ns, parsed, site, when
 from zombiebpf.errors import UsageError
-from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.life import State
-from zombiebpf.reports import FORMATS, TextOptions, jsonl
+from zombiebpf.reports import FORMATS
 from zombiebpf.reports.output.destination import Output
 from zombiebpf.trace import Filters, Trace, open_traces, parts_beside
 from zombiebpf.trace.decode import DamagedTraceError
@@ -107,28 +107,12 @@ def _suggest_other_parts(paths: Sequence[str], trace: Trace) -> None:
 
 
 def _write(trace: Trace, filters: Filters, format_: str, output: Output) -> None:
-    kept = 0
-
-    def write_lines(out: TextIO, _: TextOptions) -> None:
-        """Write one process at a time: first the reaped ones in the order of their reaps."""
-        nonlocal kept
-        kept = 0
-        for ended in (True, False):
-            for life in trace.lives(filters, ended):
-                kept += 1
-                out.write(jsonl.process_line(life))
-        joins = () if trace.observed_joins else None
-        jsonl.write(Analysis(trace.meta, (), joins), out)  # only the meta line
-
-    if format_ == "jsonl":
-        output.write_by(write_lines, False)
-    else:
-        analysis = trace.analysis(filters)
-        kept = len(analysis.lives)
+    with progress_bar() as progress, trace.observation(filters, progress) as observation:
         try:
-            output.write(analysis, format_)
+            output.write(observation, format_)
         except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
             raise DamagedTraceError(f"no report can be made of what is in it: {error}") from None
+        kept = observation.count
     if not kept:
         total = trace.count
         if total and filters:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Optional
 
@@ -82,14 +83,16 @@ def run(
     rules = load_rules(observer.rules, inherited.environ)
     output = Output(report.report_file, sys.stderr)
     leave_deleted_directory()
-    with start_observer(forced) as probes:
-        observed = CommandRun(probes, inherited, rules, open_trace=trace.opener(say))
-        analysis = observed.run(command.cmd, user, environ, command.linger)
-    try:
-        output.write(analysis, format_)
-    except BrokenPipeError:
-        pass  # nobody wants the rest of the report: no failure
-    except ZombiebpfError as error:
-        error.what += f"; CMD itself exited with {observed.exit_code}"
-        raise
+    with ExitStack() as stack:
+        with start_observer(forced) as probes:
+            observed = CommandRun(probes, inherited, rules, open_trace=trace.opener(say))
+            stack.enter_context(observed).run(command.cmd, user, environ, command.linger)
+        try:
+            with observed.open() as written, written.observation() as observation:
+                output.write(observation, format_)
+        except BrokenPipeError:
+            pass  # nobody wants the rest of the report: no failure
+        except ZombiebpfError as error:
+            error.what += f"; CMD itself exited with {observed.exit_code}"
+            raise
     sys.exit(observed.exit_code)

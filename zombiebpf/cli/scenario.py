@@ -32,6 +32,7 @@ from zombiebpf.scenario.plan import ALL_METHODS, Planned, plan
 from zombiebpf.scenario.results import Run, Session, Verdict
 from zombiebpf.scenario.runner import ScenarioRunner, ask
 from zombiebpf.scenario.schema import START_METHODS
+from zombiebpf.trace import observe
 
 EPILOG = """\b
 Examples:
@@ -173,8 +174,8 @@ def _write_text(session: Session, out: TextIO, options: TextOptions) -> None:
 
 # by the suffix of a report's name
 _WRITERS: Mapping[str, Callable[[Session, TextIO, TextOptions], None]] = {
-    ".json": lambda session, out, _: as_json.write(session, out),
-    ".html": as_html.write,
+    ".json": lambda session, out, _: as_json.write(session, out, observe),
+    ".html": lambda session, out, options: as_html.write(session, out, options, observe),
 }
 
 
@@ -216,7 +217,7 @@ class _Printer:
                 for name in reports:
                     page.line(f"the report is saved in {name}")
             else:
-                as_json.write(session, sys.stdout)
+                as_json.write(session, sys.stdout, observe)
 
     def clear(self) -> None:
         """Remove the progress."""

@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Callable, Optional
 
-from zombiebpf.diagnosis.sites import fork_sites
 from zombiebpf.model.analysis import Analysis, Meta
 from zombiebpf.model.life import LATE_NS, Life, State
 from zombiebpf.model.stack import Frame
@@ -103,7 +102,16 @@ def compare(before: Analysis, after: Analysis) -> Comparison:
 
 
 def _by_line(analysis: Analysis) -> dict[Optional[Frame], Sequence[Life]]:
-    return {each.site: each.lives for each in fork_sites(analysis.lives, analysis.meta)}
+    """Return the children of each line: most late zombies first, then most children."""
+    lines: dict[Optional[Frame], list[Life]] = {}
+    for life in analysis.lives:
+        lines.setdefault(life.fork_site, []).append(life)
+
+    def order(item: tuple[Optional[Frame], Sequence[Life]]) -> tuple[bool, int, int]:
+        late = sum(each >= LATE_NS for each in _durations(item[1], analysis.meta))
+        return item[0] is None, -late, -len(item[1])
+
+    return dict(sorted(lines.items(), key=order))
 
 
 def _pairs(

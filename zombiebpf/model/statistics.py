@@ -8,11 +8,11 @@ released it without a zombie, is left out of its figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
-from zombiebpf.model.life import Life, ReapedBy, State
+from zombiebpf.model.life import Life
 from zombiebpf.model.units import NS_PER_US
 
 
@@ -37,6 +37,14 @@ class Bucket:
     count: int
 
 
+@dataclass(frozen=True)
+class Spread:
+    """How durations are spread."""
+
+    distribution: Optional[Distribution]  # None: there are no durations
+    histogram: Sequence[Bucket]  # see histogram()
+
+
 @dataclass
 class Totals:
     """The number of processes, by what became of them."""
@@ -51,30 +59,16 @@ class Totals:
     by_unseen: int = 0  # reaped, but the reaper was not observed
     orphaned: int = 0
     killed: int = 0  # ended by a signal
+    late: int = 0  # zombies for LATE_NS or longer, reaped or not
+    longest_zombie_ns: Optional[int] = None  # reaped or not; None: no zombie
+    already_zombies: int = 0  # zombies since before the observation
+    interval_bounds: int = 0  # zombie intervals with a late zombie or reap instant
+    latency_bounds: int = 0  # reap latencies with a late reap instant
 
     @property
     def reaped(self) -> int:
         """Return the number of reaped processes."""
         return self.by_parent + self.by_adopter + self.by_tracer + self.by_kernel + self.by_unseen
-
-
-def totals(lives: Iterable[Life]) -> Totals:
-    """Count the processes. Each is either running, a zombie or reaped."""
-    result = Totals()
-    reaped_by = dict.fromkeys(ReapedBy, 0)
-    for life in lives:
-        result.processes += 1
-        result.orphaned += life.orphaned
-        result.killed += life.signal is not None
-        if life.state is State.RUNNING:
-            result.running += 1
-        elif life.state is State.ZOMBIE:
-            result.zombie += 1
-        else:
-            reaped_by[life.reaped_by or ReapedBy.UNSEEN] += 1
-    for kind, count in reaped_by.items():
-        setattr(result, f"by_{kind.value}", count)
-    return result
 
 
 def zombie_intervals(lives: Iterable[Life]) -> list[int]:
@@ -92,6 +86,16 @@ def reap_latencies(lives: Iterable[Life]) -> list[int]:
     return [max(each, 0) for each in latencies if each is not None]
 
 
+def bounds(lives: Iterable[Life]) -> tuple[int, int]:
+    """Return how many zombie intervals and how many reap latencies have a late instant."""
+    intervals = latencies = 0
+    for life in lives:
+        exact = life.zombie_exact and life.reap_exact
+        intervals += life.zombie_interval_ns is not None and not exact
+        latencies += life.reap_latency_ns is not None and not life.reap_exact
+    return intervals, latencies
+
+
 def percentile(ordered: Sequence[int], percent: int) -> int:
     """Return the nearest-rank percentile of an ascending sequence.
 
@@ -101,8 +105,12 @@ def percentile(ordered: Sequence[int], percent: int) -> int:
     """
     if not ordered or not 1 <= percent <= 100:
         raise ValueError("a percentile needs a value and a percent in 1..100")
-    rank = (percent * len(ordered) + 99) // 100
-    return ordered[rank - 1]
+    return ordered[nearest_rank(percent, len(ordered)) - 1]
+
+
+def nearest_rank(percent: int, count: int) -> int:
+    """Return ceil(percent / 100 * count): the rank of a percentile, counted from 1."""
+    return (percent * count + 99) // 100
 
 
 def distribution(durations_ns: Iterable[int]) -> Optional[Distribution]:
@@ -128,17 +136,28 @@ def histogram(durations_ns: Iterable[int]) -> list[Bucket]:
     """
     counts: dict[int, int] = {}
     for duration in durations_ns:
-        if duration < 0:
-            raise ValueError(f"negative duration: {duration} ns")
-        index = (duration // NS_PER_US).bit_length()
+        index = bucket_of(duration)
         counts[index] = counts.get(index, 0) + 1
+    return buckets(counts)
+
+
+def bucket_of(duration_ns: int) -> int:
+    """Return the number of the bucket that holds a duration. Raise ValueError if it is negative."""
+    if duration_ns < 0:
+        raise ValueError(f"negative duration: {duration_ns} ns")
+    return (duration_ns // NS_PER_US).bit_length()
+
+
+def bucket_end_ns(index: int) -> int:
+    """Return the end of the bucket with this number, which it does not hold."""
+    return NS_PER_US << index
+
+
+def buckets(counts: Mapping[int, int]) -> list[Bucket]:
+    """Return a histogram from the count of each bucket number that holds a duration."""
     if not counts:
         return []
     return [
-        Bucket(_edge_ns(index), _edge_ns(index + 1), counts.get(index, 0))
+        Bucket(bucket_end_ns(index - 1) if index else 0, bucket_end_ns(index), counts.get(index, 0))
         for index in range(min(counts), max(counts) + 1)
     ]
-
-
-def _edge_ns(index: int) -> int:
-    return NS_PER_US << (index - 1) if index else 0

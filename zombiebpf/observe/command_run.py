@@ -6,8 +6,9 @@ from __future__ import annotations
 import gc
 import shutil
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Callable, Optional
 
 from zombiebpf.attribution.rules.matching import Rules
@@ -16,14 +17,13 @@ from zombiebpf.command.inherited import InheritedState
 from zombiebpf.command.supervision import Supervision
 from zombiebpf.command.user import User
 from zombiebpf.kernel.observer import Observer
-from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.analysis import Meta
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import LifeRow
 from zombiebpf.model.wire import Records
 from zombiebpf.observe.meta import describe
 from zombiebpf.observe.pipeline import Pipeline
-from zombiebpf.observe.sinks import MemorySink
-from zombiebpf.trace import TraceWriter
+from zombiebpf.trace import TemporaryTrace, Trace, TraceWriter
 
 _RECENT_NS = 1_000_000_000  # how long ago the sender of a signal may have been reaped
 
@@ -40,22 +40,30 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-class _RunSink(MemorySink):
-    """A sink that keeps everything for the report, and writes the trace if there is one."""
+class _RunSink:
+    """A sink that writes the trace, and knows which processes were reaped a moment ago."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.trace: Optional[TraceWriter] = None
+        self._recent: deque[tuple[int, list[int]]] = deque()  # a batch: its last reap, its PIDs
 
     def add(self, lives: Sequence[LifeRow], joins: Sequence[Join]) -> None:
-        """Keep the records and the joins, and write them."""
-        super().add(lives, joins)
+        """Write the records and the joins."""
         if self.trace is not None:
             self.trace.add(lives, joins)
+        if lives and lives[-1].reap_ns is not None:
+            last_ns = lives[-1].reap_ns
+            self._recent.append((last_ns, [life.pid for life in lives]))
+            while self._recent[0][0] < last_ns - _RECENT_NS:
+                self._recent.popleft()
+
+    def reaped_since(self, ns: int, pid: int) -> bool:
+        """Return whether a process with this PID may have been reaped since `ns`."""
+        return any(last_ns >= ns and pid in pids for last_ns, pids in self._recent)
 
 
 class CommandRun:
-    """One observed run of a command.
+    """One observed run of a command. Use it in a `with` statement, which deletes what is temporary.
 
     `exit_code` is a shell's exit code for the command once it has exited, None before.
     """
@@ -66,7 +74,7 @@ class CommandRun:
         inherited: InheritedState,
         rules: Rules,
         prepare: Callable[[Records], None] = lambda records: None,
-        open_trace: Optional[Callable[[Meta], TraceWriter]] = None,
+        open_trace: Callable[[Meta], TraceWriter] = TemporaryTrace,
     ) -> None:
         """Create a run. `prepare` sees each batch of records first."""
         self._observer = observer
@@ -78,9 +86,22 @@ class CommandRun:
         self._failure: Optional[Exception] = None
         self.exit_code: Optional[int] = None
 
+    def __enter__(self) -> CommandRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._drop_trace()
+
+    def _drop_trace(self) -> None:
+        """Close the trace, and delete it if it is temporary."""
+        trace, self._sink.trace = self._sink.trace, None
+        if trace is not None:
+            with trace:
+                pass
+
     def run(
         self, argv: Sequence[str], user: Optional[User], environ: Mapping[str, str], linger_s: float
-    ) -> Analysis:
+    ) -> None:
         """Run `argv` as `user`, then follow for up to `linger_s` the processes it leaves behind.
 
         Raise CommandError if the command does not start, UsageError if the trace cannot be
@@ -90,28 +111,27 @@ class CommandRun:
         self._observer.expect_interpreters(path.split(":"), shutil.which(argv[0], path=path))
         started, wall = time.monotonic_ns(), time.time()
         self._meta = lambda: describe(self._observer, argv, started, time.monotonic_ns(), wall)
-        with ExitStack() as stack:
-            if self._open_trace is not None:
-                self._sink.trace = stack.enter_context(self._open_trace(self._meta()))
-            with _no_collector(), Supervision(self._inherited, self._is_observed) as supervision:
-                with self._observer.following_forks():
-                    supervision.supervise(start.start(argv, user, environ, self._inherited))
-                self._inherited.release_descriptors()
-                while supervision.exit_code is None:
-                    self._drain()
-                    supervision.handle_signal(self._pipeline.poll_s)
-                self.exit_code = supervision.exit_code
-                self._linger(linger_s, supervision)
-            if self._failure is not None:
-                raise self._failure
-            meta = self._meta()
-            self._pipeline.finish()
-            if self._sink.trace is not None:
-                self._sink.trace.close(meta)
-        lives, joins = self._sink.lives, self._sink.joins
-        lives.sort(key=lambda life: life.fork_ns or 0)
-        joins.sort(key=lambda join: join.began_ns or 0)
-        return Analysis(meta, lives, joins)
+        self._drop_trace()
+        trace = self._sink.trace = self._open_trace(self._meta())
+        with _no_collector(), Supervision(self._inherited, self._is_observed) as supervision:
+            with self._observer.following_forks():
+                supervision.supervise(start.start(argv, user, environ, self._inherited))
+            self._inherited.release_descriptors()
+            while supervision.exit_code is None:
+                self._drain()
+                supervision.handle_signal(self._pipeline.poll_s)
+            self.exit_code = supervision.exit_code
+            self._linger(linger_s, supervision)
+        if self._failure is not None:
+            raise self._failure
+        meta = self._meta()
+        self._pipeline.finish()
+        trace.close(meta)
+
+    def open(self) -> Trace:
+        """Open what was observed for reading, after run(). Raise UsageError if that fails."""
+        assert self._sink.trace is not None
+        return self._sink.trace.open()
 
     def _linger(self, seconds: float, supervision: Supervision) -> None:
         """Follow until all processes are reaped, the time is over, or a signal ends it."""
@@ -150,9 +170,4 @@ class CommandRun:
         self._drain_all()
         if any(life.pid == pid for life in self._pipeline.unfinished):
             return True
-        for life in reversed(self._sink.lives):
-            if life.reap_ns is not None and life.reap_ns < now - _RECENT_NS:
-                break
-            if life.pid == pid:
-                return True
-        return False
+        return self._sink.reaped_since(now - _RECENT_NS, pid)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reports: one module a format. Each has a function that writes an analysis to a stream.
+"""Reports: one module a format. Each has a function that writes an observation to a stream.
 
 To add a format, write a module with a `write` function and add it to FORMATS. A format's
 module is imported when a report is written in it.
@@ -11,52 +11,52 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Callable, TextIO
 
-from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.observation import Observation
 from zombiebpf.reports.terminal import TextOptions, terminal_shape, text_options
 
-Report = Callable[[Analysis, TextIO, TextOptions], None]
+Report = Callable[[Observation, TextIO, TextOptions], None]
 
 
-def _text(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _text(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import text
 
-    text.write(analysis, out, options)
+    text.write(observation, out, options)
 
 
-def _tree(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _tree(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import text
 
-    text.write_tree(analysis, out, options)
+    text.write_tree(observation, out, options)
 
 
-def _json(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _json(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import json
 
-    json.write(analysis, out)
+    json.write(observation, out)
 
 
-def _jsonl(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _jsonl(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import jsonl
 
-    jsonl.write(analysis, out)
+    jsonl.write(observation, out)
 
 
-def _csv(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _csv(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import csv
 
-    csv.write(analysis, out)
+    csv.write(observation, out)
 
 
-def _html(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _html(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import html
 
-    html.write(analysis, out, options)
+    html.write(observation, out, options)
 
 
-def _perfetto(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def _perfetto(observation: Observation, out: TextIO, options: TextOptions) -> None:
     from zombiebpf.reports import perfetto
 
-    perfetto.write(analysis, out)
+    perfetto.write(observation, out)
 
 
 FORMATS: Mapping[str, Report] = MappingProxyType(

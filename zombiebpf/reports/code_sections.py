@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Optional
 
 from zombiebpf.diagnosis.finding import ERROR, NOTE, Finding
 from zombiebpf.diagnosis.findings import findings
 from zombiebpf.diagnosis.headline import headline
-from zombiebpf.diagnosis.sites import SiteSummary, describe_fork_site, fork_sites, reap_sites
-from zombiebpf.model.analysis import Analysis
-from zombiebpf.model.join import Join
-from zombiebpf.model.stack import Frame
-from zombiebpf.model.statistics import distribution
+from zombiebpf.diagnosis.sites import describe_fork_site
+from zombiebpf.model.observation import Observation, SiteSummary
 from zombiebpf.reports.text_page import TextPage
 from zombiebpf.wording.wording import Wording
 
@@ -22,47 +18,37 @@ SHOWN = 10  # sites, and groups of joins; the JSON report has all
 _STYLES = {ERROR: "bold red", NOTE: ""}
 
 
-def write_joins(page: TextPage, analysis: Analysis) -> None:
+def write_joins(page: TextPage, observation: Observation) -> None:
     """Write the joins, grouped by kind, line and result; the largest groups first."""
-    groups: dict[tuple[str, Optional[Frame], str], list[Join]] = {}
-    for join in analysis.joins or ():
-        end = "lasts on" if join.ended_ns is None else join.returned or "not known what came of it"
-        key = (join.kind or "a wait", join.site, end.replace("_", " "))
-        groups.setdefault(key, []).append(join)
-    if not groups:
+    shown, left = observation.joins_by_line(SHOWN)
+    if not shown:
         return
     page.heading("Joins")
     words = page.wording
-    shown = sorted(groups.items(), key=lambda item: -len(item[1]))[:SHOWN]
-    for (kind, where, end), joins in shown:
-        phrases = [f"{words.printable(kind)}{words.site(where)}: {words.printable(end)}"]
-        lasted = distribution(
-            join.ended_ns - join.began_ns
-            for join in joins
-            if join.ended_ns is not None and join.began_ns is not None
-        )
-        if lasted is not None and len(joins) == 1:
-            phrases.append(f"lasted {words.duration(lasted.max_ns)}")
-        elif lasted is not None:
-            p50, most = words.duration(lasted.p50_ns), words.duration(lasted.max_ns)
+    for each in shown:
+        end = "lasts on" if each.lasting else each.returned or "not known what came of it"
+        kind = words.printable(each.kind or "a wait")
+        phrases = [f"{kind}{words.site(each.site)}: {words.printable(end.replace('_', ' '))}"]
+        if each.longest_ns is not None and each.count == 1:
+            phrases.append(f"lasted {words.duration(each.longest_ns)}")
+        elif each.longest_ns is not None and each.median_ns is not None:
+            p50, most = words.duration(each.median_ns), words.duration(each.longest_ns)
             phrases.append(f"lasted {p50} (median), {most} at the most")
-        if len(joins) == 1 and joins[0].child_pid is not None:
-            phrases.append(f"for {joins[0].child_pid}")
-        by = {words.actor(join.by) for join in joins if join.by is not None}
+        if each.child_pid is not None:
+            phrases.append(f"for {each.child_pid}")
+        by = {words.actor(actor) for actor in each.by}
         if len(by) == 1:
             phrases.append(f"by {by.pop()}")
-        margin = f"  {len(joins):>5}  "
+        margin = f"  {each.count:>5}  "
         page.wrapped(margin, phrases, gap=", ", hang=" " * (len(margin) + 2))
-    if len(groups) > len(shown):
-        page.line(f"         and {len(groups) - len(shown)} more kinds")
+    if left:
+        page.line(f"         and {left} more kinds")
 
 
-def write_sites(page: TextPage, analysis: Analysis) -> None:
+def write_sites(page: TextPage, observation: Observation) -> None:
     """Write what each line of the user's code forked, and what each reaped."""
-    forks = fork_sites(analysis.lives, analysis.meta)
-    _write_sites(page, "Fork sites", forks, describe_fork_site)
-    reaps = reap_sites(analysis.lives, analysis.meta)
-    _write_sites(page, "Reap sites", reaps, _describe_reap_site)
+    _write_sites(page, "Fork sites", observation.fork_sites(), describe_fork_site)
+    _write_sites(page, "Reap sites", observation.reap_sites(), _describe_reap_site)
 
 
 def _write_sites(
@@ -78,9 +64,9 @@ def _write_sites(
     words = page.wording
     for each in known[:SHOWN]:
         phrases = [words.printable(describe(each, words))]
-        if each.p50_ns is not None and each.p99_ns is not None and each.max_ns is not None:
-            figures = (each.p50_ns, each.p99_ns, each.max_ns)
-            p50, p99, most = (words.duration(ns) for ns in figures)
+        times = each.intervals
+        if times is not None:
+            p50, p99, most = map(words.duration, (times.p50_ns, times.p99_ns, times.max_ns))
             phrases.append(f"zombies for p50 {p50}, p99 {p99}, max {most}")
         page.wrapped("  ", phrases, hang="    ")
     if len(known) > SHOWN:
@@ -92,13 +78,13 @@ def _describe_reap_site(summary: SiteSummary, words: Wording) -> str:
     return f"{words.site(summary.site).removeprefix(' at ')} reaped {summary.children}, {kinds}"
 
 
-def write_findings(page: TextPage, analysis: Analysis) -> None:
+def write_findings(page: TextPage, observation: Observation) -> None:
     """Write the findings. They come last, so that they are not overlooked on a terminal."""
     words = page.wording
-    found = findings(analysis, words=words)
+    found = findings(observation, words=words)
     page.heading("Findings")
     if not found:
-        page.wrapped("  ", [words.printable(headline(analysis, found, words))])
+        page.wrapped("  ", [words.printable(headline(observation, found, words))])
     for number, each in enumerate(found, 1):
         _write_finding(page, number, each)
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 import csv
 from typing import Optional, TextIO, Union
 
-from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.analysis import Meta
 from zombiebpf.model.life import Actor, Life
+from zombiebpf.model.observation import Observation
 from zombiebpf.model.stack import Frame
 from zombiebpf.wording.text import printable
 from zombiebpf.wording.wording import Wording
@@ -35,13 +36,14 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
-def write(analysis: Analysis, out: TextIO) -> None:
+def write(observation: Observation, out: TextIO) -> None:
     """Write the report: a line of column names and a line a process."""
     rows = csv.writer(out, lineterminator="\n")
     rows.writerow(COLUMNS)
     words = Wording()
     rows.writerows(
-        [_cell(each) for each in _row(life, analysis.meta, words)] for life in analysis.lives
+        [_cell(each) for each in _row(life, observation.meta, words)]
+        for life in observation.lives()
     )
 
 

@@ -14,19 +14,19 @@ from typing import Any, Optional, TextIO
 
 from zombiebpf.diagnosis.finding import Finding
 from zombiebpf.diagnosis.findings import findings
-from zombiebpf.diagnosis.sites import SiteSummary, fork_sites
-from zombiebpf.model.analysis import SCHEMA, Analysis, Meta
+from zombiebpf.model.analysis import SCHEMA, Meta
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Activity, Actor, Life, ReapCall, Reparenting
+from zombiebpf.model.observation import Observation, SiteSummary
 from zombiebpf.model.stack import Frame, Stack
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
-def write(analysis: Analysis, out: TextIO) -> None:
+def write(observation: Observation, out: TextIO) -> None:
     """Write the document in ASCII, a process a line."""
-    out.write(f'{{"schema": {encode(SCHEMA)},\n "meta": {encode(meta_of(analysis))}')
-    for name, objects in _sections(analysis):
+    out.write(f'{{"schema": {encode(SCHEMA)},\n "meta": {encode(meta_of(observation))}')
+    for name, objects in _sections(observation):
         out.write(f',\n "{name}": [')
         separator = "\n  "
         for each in objects:  # their text is never in memory as a whole
@@ -36,17 +36,17 @@ def write(analysis: Analysis, out: TextIO) -> None:
     out.write("}\n")
 
 
-def document(analysis: Analysis) -> dict[str, Any]:
+def document(observation: Observation) -> dict[str, Any]:
     """Return the whole document as one value."""
-    sections = {name: list(objects) for name, objects in _sections(analysis)}
-    return {"schema": SCHEMA, "meta": meta_of(analysis), **sections}
+    sections = {name: list(objects) for name, objects in _sections(observation)}
+    return {"schema": SCHEMA, "meta": meta_of(observation), **sections}
 
 
-def _sections(analysis: Analysis) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
-    yield "processes", map(process_object, analysis.lives)
-    yield "joins", map(join_object, analysis.joins or ())
-    yield "fork_sites", map(site_object, fork_sites(analysis.lives, analysis.meta))
-    yield "findings", map(finding_object, findings(analysis))
+def _sections(observation: Observation) -> Iterator[tuple[str, Iterable[dict[str, Any]]]]:
+    yield "processes", map(process_object, observation.lives())
+    yield "joins", map(join_object, observation.joins())
+    yield "fork_sites", map(site_object, observation.fork_sites())
+    yield "findings", (finding_object(each, observation) for each in findings(observation))
 
 
 def encode(value: object) -> str:
@@ -87,10 +87,10 @@ def meta_object(meta: Meta) -> dict[str, Any]:
     }
 
 
-def meta_of(analysis: Analysis) -> dict[str, Any]:
+def meta_of(observation: Observation) -> dict[str, Any]:
     """Return the `meta` object; `not_collected` says when joins were not collected."""
-    meta = meta_object(analysis.meta)
-    if analysis.joins is None and "joins" not in meta["not_collected"]:
+    meta = meta_object(observation.meta)
+    if not observation.has_joins and "joins" not in meta["not_collected"]:
         meta["not_collected"].append("joins")
     return meta
 
@@ -156,18 +156,20 @@ def join_object(join: Join) -> dict[str, Any]:
 
 def site_object(site: SiteSummary) -> dict[str, Any]:
     """Return what one line of the user's code forked."""
+    times = site.intervals
+    p50, p99, most = (times.p50_ns, times.p99_ns, times.max_ns) if times else (None, None, None)
     return {
         "site": _frame(site.site),
         "children": site.children,
         "reaped_by": {portable(kind): count for kind, count in site.reaped_by.items()},
-        "zombie_interval_ns": {"p50": site.p50_ns, "p99": site.p99_ns, "max": site.max_ns},
+        "zombie_interval_ns": {"p50": p50, "p99": p99, "max": most},
         "late": site.late,
         "still_zombies": site.still_zombies,
         "running": site.running,
     }
 
 
-def finding_object(each: Finding) -> dict[str, Any]:
+def finding_object(each: Finding, observation: Observation) -> dict[str, Any]:
     """Return a finding of the contract, with the keys of its processes and joins."""
     return {
         "kind": each.kind,
@@ -176,10 +178,13 @@ def finding_object(each: Finding) -> dict[str, Any]:
         "evidence": [portable(sentence) for sentence in each.evidence],
         "cure": portable(each.fix),
         "site": _frame(each.site),
-        "processes": [{"pid": _pid(life.pid), "start_ns": life.start_ns} for life in each.lives],
+        "processes": [
+            {"pid": _pid(pid), "start_ns": start_ns}
+            for pid, start_ns in observation.keys(each.processes)
+        ],
         "joins": [
             {"pid": _pid(join.pid), "tid": _pid(join.tid), "began_ns": join.began_ns}
-            for join in each.joins
+            for join in observation.some_joins(each.joins)
         ],
         "incomplete": each.incomplete,
     }

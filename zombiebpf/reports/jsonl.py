@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from typing import TextIO
 
-from zombiebpf.model.analysis import SCHEMA, Analysis, Meta
+from zombiebpf.model.analysis import SCHEMA, Meta
 from zombiebpf.model.life import Life
+from zombiebpf.model.observation import Observation
 from zombiebpf.reports.json import encode, meta_object, meta_of, process_object
 
 
-def write(analysis: Analysis, out: TextIO) -> None:
+def write(observation: Observation, out: TextIO) -> None:
     """Write the lines in the order in which a live observation writes them.
 
-    Reaped processes come first, in the order of their reaps, then the others in the order
-    of the analysis, then the meta line.
+    Reaped processes come first, in the order of their reaps, then the others in fork order,
+    then the meta line.
     """
-    for life in sorted(analysis.lives, key=lambda life: (life.reap_ns is None, life.reap_ns or 0)):
+    for life in observation.lives_by_end():
         out.write(process_line(life))
-    out.write(encode({"schema": SCHEMA, "meta": meta_of(analysis)}) + "\n")
+    out.write(encode({"schema": SCHEMA, "meta": meta_of(observation)}) + "\n")
 
 
 def process_line(life: Life) -> str:

@@ -13,15 +13,14 @@ one thread nest, and a flow binds to the slice that encloses it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Optional, TextIO
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, Optional, TextIO
 
-from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Actor, Life, ReapedBy
+from zombiebpf.model.observation import Observation
 from zombiebpf.model.stack import Stack
-from zombiebpf.reports.pid_index import PidIndex
-from zombiebpf.reports.tree import fork_tree
 from zombiebpf.wording.text import printable
 from zombiebpf.wording.wording import Wording, full_line_name, line_name
 
@@ -30,119 +29,126 @@ LIFE, WAIT, FORK, REAP = "life", "wait", "fork", "reap"  # categories
 SYNTHETIC = 1 << 24  # above all PIDs (PID_MAX_LIMIT is 2^22): for the second user of a PID
 
 Args = dict[str, Any]
+Row = tuple[int, int, int, int, str]
+_End = tuple[int, int, int]  # of an arrow: track, thread, instant
 
 
-class Slice(NamedTuple):
-    """A span on a track."""
-
-    pid: int  # of the track
-    tid: int
-    begin: int  # ns
-    end: int
-    name: str
-    category: str
-    args: Args
+# Sort keys in place of a track: what are no slices.
+_NAMES, _INSTANTS, _ARROWS = -1, 1 << 60, (1 << 60) + 1
 
 
-class Arrow(NamedTuple):
-    """A flow from one slice to another."""
-
-    category: str
-    name: str
-    begin: tuple[int, int, int]  # pid, tid, ns
-    end: tuple[int, int, int]
-
-
-def write(analysis: Analysis, out: TextIO) -> None:
-    """Write the trace, an event a line."""
-    trace = _Trace(analysis)
-    events = sorted(trace.timed(), key=lambda event: event[0])
-    zero = trace.zero_ns
+def write(observation: Observation, out: TextIO) -> None:
+    """Write the trace, an event a line: names, then all by time."""
+    trace = _Trace(observation)
+    # sorted by thread, so that slices can be made to nest, then by time
+    events = observation.ordered(_nested(observation.ordered(trace.rows())))
+    first = next(events, None)  # all rows were made now, so the first instant is known
+    meta, zero = observation.meta, trace.zero_ns
     other = {
-        "tool": f"zombiebpf {analysis.meta.version}",
-        "kernel": analysis.meta.kernel,
-        "command": " ".join(analysis.meta.command),
-        "clock": analysis.meta.clock,
+        "tool": f"zombiebpf {meta.version}",
+        "kernel": meta.kernel,
+        "command": " ".join(meta.command),
+        "clock": meta.clock,
         "zero_ns": str(zero),
-        "lost_events": str(analysis.meta.lost_events),
-        "complete": str(analysis.meta.lost_events == 0).lower(),
+        "lost_events": str(meta.lost_events),
+        "complete": str(meta.lost_events == 0).lower(),
     }
     out.write('{"displayTimeUnit": "ns",\n "otherData": ' + json.dumps(_clean(other)))
     out.write(',\n "traceEvents": [')
     separator = "\n  "
-    for event in [*trace.metadata(), *(event for _, event in events)]:
-        if "ts" in event:
-            event["ts"] = (event["ts"] - zero) / 1000
-        out.write(separator + json.dumps(_clean(event), ensure_ascii=True, allow_nan=False))
+    for line in _lines(chain((first,) if first else (), events), zero):
+        out.write(separator + line)
         separator = ",\n  "
     out.write("]}\n")
 
 
+def _lines(rows: Iterable[Row], zero: int) -> Iterator[str]:
+    """Yield the events with their instants."""
+    for ns, _, _, _, text in rows:
+        instant = "" if ns == _NAMES else f'"ts": {json.dumps((ns - zero) / 1000)}, '
+        yield f"{{{instant}{text}}}"
+
+
+def _nested(rows: Iterable[Row]) -> Iterator[Row]:
+    """Yield rows by time, outer slices before inner ones, arrows last; slices of a thread nest.
+
+    A slice that reaches beyond the one it began in is shortened, and its `args` get its
+    whole duration. A thread killed during a wait has such slices.
+    """
+    thread: Optional[tuple[int, int]] = None
+    ends: list[int] = []  # of the slices that enclose
+    for track, tid, ns, minus_end, text in rows:
+        if track == _NAMES:
+            yield _NAMES, tid, ns, 0, text
+        elif track == _INSTANTS:
+            yield ns, 1, 0, 0, text
+        elif track == _ARROWS:
+            yield ns, 2, tid, 0, text
+        else:
+            if thread != (track, tid):
+                thread, ends = (track, tid), []
+            end = -minus_end
+            while ends and ends[-1] <= ns:
+                ends.pop()
+            if ends and end > ends[-1]:
+                comma = "" if text.endswith("{}") else ", "
+                text = f'{text[:-1]}{comma}"whole_duration_ns": {end - ns}}}'
+                end = ends[-1]
+            ends.append(end)
+            length = json.dumps((end - ns) / 1000)
+            line = f'"ph": "X", "pid": {track}, "tid": {tid}, "dur": {length}, {text}'
+            yield ns, 0, ns - end, 0, line
+
+
 class _Trace:
-    def __init__(self, analysis: Analysis) -> None:
-        self._analysis = analysis
-        self._ended = analysis.meta.ended_ns
+    """Makes rows of events to be sorted: track, thread, begin, - end, and the JSON of the rest."""
+
+    def __init__(self, observation: Observation) -> None:
+        self._observation = observation
+        self._ended = observation.meta.ended_ns
+        self._started = observation.meta.started_ns
         self._words = Wording()
-        self._lives = [node.life for node in fork_tree(analysis.lives)]
-        self._index = PidIndex(self._lives)
-        self._tracks = self._life_tracks()
         self._outside: dict[tuple[int, Optional[str]], int] = {}
-        self._slices: list[Slice] = []
-        self._arrows: list[Arrow] = []
-        self._instants: list[tuple[int, Args]] = []
-        for track, life in zip(self._tracks, self._lives):
+        self._rows: list[Row] = []
+        self._arrows = 0
+        self.zero_ns = self._started
+
+    def rows(self) -> Iterator[Row]:
+        """Yield all rows; `zero_ns` is right after the last one."""
+        place = 0
+        for place, n in enumerate(self._observation.in_tree(), start=1):
+            life = self._observation.life(n)
+            track = self._track(n, life.pid)
+            name = f"{self._words.pid(life)} {self._words.command(life)}"
+            yield from self._named(place, track, name)
             self._add_life(track, life)
-        for join in analysis.joins or ():
+            yield from self._made()
+        for join in self._observation.joins():
             self._add_join(join)
-        instants = [each.begin for each in self._slices] + [ns for ns, _ in self._instants]
-        self.zero_ns = min([analysis.meta.started_ns, *instants])
+            yield from self._made()
+        for number, ((pid, comm), track) in enumerate(self._outside.items(), start=place + 1):
+            yield from self._named(number, track, f"{comm or '-'} {pid} (not observed)")
 
-    def _life_tracks(self) -> list[int]:
-        """Return the track of each process: its PID, unless an earlier process has it."""
-        first = {0: -1}  # PID -> index; 0 is no PID
-        return [
-            life.pid if first.setdefault(life.pid, index) == index else SYNTHETIC + index
-            for index, life in enumerate(self._lives)
-        ]
+    def _made(self) -> list[Row]:
+        rows, self._rows = self._rows, []
+        return rows
 
-    def metadata(self) -> Iterator[Args]:
-        """Return the events that name and order the tracks."""
-        named = [
-            (track, f"{self._words.pid(life)} {self._words.command(life)}")
-            for track, life in zip(self._tracks, self._lives)
-        ]
-        named += [
-            (track, f"{comm or '-'} {pid} (not observed)")
-            for (pid, comm), track in self._outside.items()
-        ]
-        for place, (track, name) in enumerate(named):
-            yield _about(track, track, "process_name", name=name[:500])
-            yield _about(track, track, "process_sort_index", sort_index=place)
-            yield _about(track, track, "thread_name", name=name[:500])
+    @staticmethod
+    def _named(place: int, track: int, name: str) -> Iterator[Row]:
+        """Yield the events that name and order a track."""
+        about: Args = {"process_name": {"name": name[:500]},
+                       "process_sort_index": {"sort_index": place - 1},
+                       "thread_name": {"name": name[:500]}}  # fmt: skip
+        for number, (kind, args) in enumerate(about.items()):
+            event = {"ph": "M", "pid": track, "tid": track, "name": kind, "args": args}
+            yield _NAMES, place, number, 0, _encoded(event)[1:-1]
 
-    def timed(self) -> Iterator[tuple[tuple[int, int, int], Args]]:
-        """Return events with their sort keys: outer slices before inner ones, arrows last."""
-        for each in nested(self._slices):
-            length = each.end - each.begin
-            event = {
-                "ph": "X", "pid": each.pid, "tid": each.tid, "ts": each.begin,
-                "dur": length / 1000, "name": each.name, "cat": each.category, "args": each.args,
-            }  # fmt: skip
-            yield (each.begin, 0, -length), event
-        for ns, event in self._instants:
-            yield (ns, 1, 0), {"ph": "i", "s": "t", "ts": ns, **event}
-        for number, arrow in enumerate(self._arrows, start=1):
-            for phase, (pid, tid, ns) in (("s", arrow.begin), ("f", arrow.end)):
-                event = {
-                    "ph": phase, "id": number, "pid": pid, "tid": tid, "ts": ns,
-                    "name": arrow.name, "cat": arrow.category,
-                }  # fmt: skip
-                if phase == "f":
-                    event["bp"] = "e"
-                yield (ns, 2, number), event
+    def _track(self, n: int, pid: int) -> int:
+        """Return the track of a process: its PID, unless an earlier process has it."""
+        return pid if pid and not self._observation.had_pid(pid, n) else SYNTHETIC + n
 
     def _add_life(self, track: int, life: Life) -> None:
-        begin = self._analysis.meta.started_ns if life.fork_ns is None else life.fork_ns
+        begin = self._started if life.fork_ns is None else life.fork_ns
         dead = _first(life.exit_ns, life.zombie_ns, life.reap_ns)
         facts = self._facts(life)
         begin = min(begin, begin if dead is None else dead)
@@ -150,7 +156,7 @@ class _Trace:
         if life.already_zombie:
             gone = self._ended if life.reap_ns is None else life.reap_ns
             name = "zombie since before the observation" + (", still" * (life.reap_ns is None))
-            self._slice(track, track, self._analysis.meta.started_ns, gone, name, LIFE, facts)
+            self._slice(track, track, self._started, gone, name, LIFE, facts)
         else:
             self._slice(track, track, begin, last, "running", LIFE, facts)
         end = _first(life.zombie_ns, life.reap_ns)
@@ -166,8 +172,9 @@ class _Trace:
             name = f"reparented to {each.kind.value} {self._words.actor(each.to)}"
             args = {"from": self._words.actor(each.from_), "while_zombie": each.while_zombie,
                     "exact": each.exact}  # fmt: skip
-            event = {"pid": track, "tid": track, "name": name, "cat": LIFE, "args": args}
-            self._instants.append((each.ns, event))
+            event = {"ph": "i", "s": "t", "pid": track, "tid": track, "name": name, "cat": LIFE,
+                     "args": args}  # fmt: skip
+            self._row(_INSTANTS, 0, each.ns, 0, event)
         self._add_fork(track, life)
         self._add_reap(track, life)
 
@@ -179,8 +186,7 @@ class _Trace:
         args = _stack(life.fork_stack)
         name = f"fork {self._words.pid(life)}{site}"
         self._slice(pid, tid, life.fork_ns, life.fork_ns, name, FORK, args)
-        ends = (pid, tid, life.fork_ns), (track, track, life.fork_ns)
-        self._arrows.append(Arrow(FORK, "fork", *ends))
+        self._arrow(FORK, (pid, tid, life.fork_ns), (track, track, life.fork_ns))
 
     def _add_reap(self, track: int, life: Life) -> None:
         if life.reap_ns is None or life.reaper is None:
@@ -199,7 +205,7 @@ class _Trace:
         self._slice(pid, tid, at, life.reap_ns, name, REAP, args)
         death = _first(life.zombie_ns, life.exit_ns)
         if death is not None and death < at and life.reaped_by is not ReapedBy.KERNEL:
-            self._arrows.append(Arrow(REAP, "reap", (track, track, death), (pid, tid, at)))
+            self._arrow(REAP, (track, track, death), (pid, tid, at))
 
     def _add_join(self, join: Join) -> None:
         begin = _first(join.began_ns, join.ended_ns)
@@ -222,18 +228,33 @@ class _Trace:
     def _slice(
         self, pid: int, tid: int, begin: int, end: int, name: str, cat: str, args: Args
     ) -> None:
-        self._slices.append(Slice(pid, tid, begin, max(end, begin + INSTANT_NS), name, cat, args))
+        self._row(pid, tid, begin, -max(end, begin + INSTANT_NS),
+                  {"name": name, "cat": cat, "args": args})  # fmt: skip
+
+    def _arrow(self, name: str, begin: _End, end: _End) -> None:
+        self._arrows += 1
+        for phase, (pid, tid, ns) in (("s", begin), ("f", end)):
+            event = {
+                "ph": phase, "id": self._arrows, "pid": pid, "tid": tid, "name": name, "cat": name,
+            }  # fmt: skip
+            if phase == "f":
+                event["bp"] = "e"
+            self._row(_ARROWS, self._arrows, ns, 0, event)
+
+    def _row(self, track: int, tid: int, ns: int, minus_end: int, event: Args) -> None:
+        self.zero_ns = min(self.zero_ns, ns)
+        self._rows.append((track, tid, ns, minus_end, _encoded(event)[1:-1]))
 
     def _thread(self, actor: Actor, ns: int) -> tuple[int, int]:
         """Return the track and the thread of an actor."""
-        index = self._index.find_actor(actor, ns)
-        if index is not None:
-            track, own = self._tracks[index], self._lives[index].pid
-            return track, track if actor.tid in (None, own) else actor.tid or track
+        n = self._observation.at(actor.pid, ns)
+        if n is not None:
+            track = self._track(n, actor.pid)
+            return track, track if actor.tid in (None, actor.pid) else actor.tid or track
         key = (actor.pid, actor.comm)
         if key not in self._outside:
-            taken = actor.pid in self._tracks or actor.pid in self._outside.values()
-            number = SYNTHETIC + len(self._lives) + len(self._outside)
+            taken = self._observation.had_pid(actor.pid) or actor.pid in self._outside.values()
+            number = SYNTHETIC + self._observation.count + 1 + len(self._outside)
             self._outside[key] = number if taken or not actor.pid else actor.pid
         track = self._outside[key]
         return track, track
@@ -252,24 +273,6 @@ class _Trace:
             "unseen": dict(life.unseen),
         }
         return {name: value for name, value in facts.items() if value not in (None, "", {})}
-
-
-def nested(slices: Sequence[Slice]) -> Iterator[Slice]:
-    """Return the slices so that those of each thread nest.
-
-    A slice that reaches beyond the one it began in is shortened, and its `args` get its
-    whole duration. A thread killed during a wait has such slices.
-    """
-    open_: dict[tuple[int, int], list[int]] = {}  # ends of the slices that enclose
-    for each in sorted(slices, key=lambda one: (one.pid, one.tid, one.begin, -one.end)):
-        ends = open_.setdefault((each.pid, each.tid), [])
-        while ends and ends[-1] <= each.begin:
-            ends.pop()
-        if ends and each.end > ends[-1]:
-            args = {**each.args, "whole_duration_ns": each.end - each.begin}
-            each = each._replace(end=ends[-1], args=args)
-        ends.append(each.end)
-        yield each
 
 
 def _first(*instants: Optional[int]) -> Optional[int]:
@@ -293,5 +296,5 @@ def _stack(stack: Optional[Stack]) -> Args:
     return {"stack": lines, **({"stack_problem": stack.problem} if stack.problem else {})}
 
 
-def _about(pid: int, tid: int, kind: str, **args: Any) -> Args:
-    return {"ph": "M", "pid": pid, "tid": tid, "name": kind, "args": args}
+def _encoded(event: Args) -> str:
+    return json.dumps(_clean(event), ensure_ascii=True, allow_nan=False)

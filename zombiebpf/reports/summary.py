@@ -5,25 +5,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import Optional
 
 from rich.cells import cell_len
 
-from zombiebpf.model.analysis import Analysis, Meta
-from zombiebpf.model.life import Life, ReapedBy, State
-from zombiebpf.model.statistics import (
-    Bucket,
-    Totals,
-    distribution,
-    histogram,
-    reap_latencies,
-    totals,
-    zombie_intervals,
-)
+from zombiebpf.model.analysis import Meta
+from zombiebpf.model.life import Life, ReapedBy
+from zombiebpf.model.observation import Observation
+from zombiebpf.model.statistics import Bucket, Distribution, Spread, Totals
 from zombiebpf.reports.code_sections import write_findings, write_joins, write_sites
 from zombiebpf.reports.text_page import TextPage, left, right
+from zombiebpf.reports.tree import WHOLE
 from zombiebpf.wording.wording import Wording, count_of
 
-ZOMBIES_NAMED = 10  # of the zombies in the list above, repeated below it
+ZOMBIES_NAMED = 10  # of those that are zombies at the end
 BAR = 40  # columns of the longest bar of a histogram
 SIDE_BY_SIDE = 150  # columns from which the two histograms are printed side by side
 
@@ -48,19 +43,21 @@ FACTS = {
 }
 
 
-def write_summary(page: TextPage, analysis: Analysis) -> None:
+def write_summary(page: TextPage, observation: Observation) -> None:
     """Write everything after the list of processes."""
-    lives, meta = analysis.lives, analysis.meta
-    _write_absences(page, lives)
-    _write_still_zombies(page, analysis)
-    _write_totals(page, totals(lives))
-    intervals, latencies = zombie_intervals(lives), reap_latencies(lives)
-    write_statistics(page, lives, intervals, latencies)
+    meta = observation.meta
+    _write_absences(page, observation)
+    totals = observation.totals()
+    _write_still_zombies(page, observation, totals.zombie)
+    _write_totals(page, totals)
+    intervals = observation.zombie_intervals().whole
+    latencies = observation.reap_latency()
+    write_statistics(page, intervals, latencies, (totals.interval_bounds, totals.latency_bounds))
     write_histograms(page, intervals, latencies)
-    write_joins(page, analysis)
-    write_sites(page, analysis)
+    write_joins(page, observation)
+    write_sites(page, observation)
     _write_hooks(page, meta)
-    write_findings(page, analysis)
+    write_findings(page, observation)
     _write_losses(page, meta)
 
 
@@ -88,13 +85,14 @@ def fact_name(field: str) -> str:
     return FACTS.get(field, field.replace("_", " "))
 
 
-def _write_absences(page: TextPage, lives: Sequence[Life]) -> None:
+def _write_absences(page: TextPage, observation: Observation) -> None:
     counts: Counter[tuple[str, str]] = Counter()  # of processes, by facts and reason
-    for life in lives:
+    for life, count in observation.absences():
         together: dict[str, list[str]] = {}
         for field, reason in absences(life, page.wording):
             together.setdefault(reason, []).append(fact_name(field))
-        counts.update((", ".join(facts), reason) for reason, facts in together.items())
+        for reason, names in together.items():
+            counts[", ".join(names), reason] += count
     if counts:
         page.line()
     for (facts, reason), count in counts.items():
@@ -102,23 +100,23 @@ def _write_absences(page: TextPage, lives: Sequence[Life]) -> None:
         page.wrapped("- ", [text], hang="  ")
 
 
-def _write_still_zombies(page: TextPage, analysis: Analysis) -> None:
-    zombies = [life for life in analysis.lives if life.state is State.ZOMBIE]
+def _write_still_zombies(page: TextPage, observation: Observation, count: int) -> None:
+    zombies = observation.still_zombies(ZOMBIES_NAMED)
     if not zombies:
         return
     page.line()
-    page.line((f"Still zombie at the end: {len(zombies)}", "bold red"))
-    words = page.wording
-    width = max(len(words.pid(life)) for life in zombies[:ZOMBIES_NAMED])
-    for life in zombies[:ZOMBIES_NAMED]:
-        meta = analysis.meta
+    page.line((f"Still zombie at the end: {count}", "bold red"))
+    words, meta = page.wording, observation.meta
+    width = max(len(words.pid(life)) for life in zombies)
+    for life in zombies:
         still = words.still_zombie(life, meta.ended_ns, meta.boottime_offset_ns)
         owner = words.reparentings(life) or words.origin(life)
         comm = words.printable(life.comm) if life.comm else "-"
         margin = f"  {right(words.pid(life), width)}  "
         page.wrapped(margin, [f"{still}: {comm}", owner], hang=" " * len(margin))
-    if len(zombies) > ZOMBIES_NAMED:
-        page.line(f"  and {len(zombies) - ZOMBIES_NAMED} more, in the list above")
+    if count > ZOMBIES_NAMED:
+        above = ", in the list above" if observation.count <= WHOLE else ""
+        page.line(f"  and {count - ZOMBIES_NAMED} more{above}")
 
 
 def _write_totals(page: TextPage, result: Totals) -> None:
@@ -139,46 +137,40 @@ def _write_totals(page: TextPage, result: Totals) -> None:
 
 
 def write_statistics(
-    page: TextPage, lives: Sequence[Life], intervals: Sequence[int], latencies: Sequence[int]
+    page: TextPage, intervals: Spread, latencies: Spread, bounds: tuple[int, int]
 ) -> None:
     """Write the percentiles of zombie intervals and reap latencies, and how many are bounds."""
     page.heading("Statistics")
     rows = [["", "COUNT", "MIN", "P50", "P90", "P99", "MAX"]]
-    for name, durations in (("zombie interval", intervals), ("reap latency", latencies)):
-        figures = distribution_words(page.wording, durations) or [""] * 5
-        rows.append([name, str(len(durations)), *figures])
+    for name, spread in (("zombie interval", intervals), ("reap latency", latencies)):
+        found = spread.distribution
+        figures = distribution_words(page.wording, found) or [""] * 5
+        rows.append([name, str(found.count if found is not None else 0), *figures])
     widths = [max(map(cell_len, column)) for column in zip(*rows)]
     for name, *figures in rows:
         cells = ("  " + right(cell, width) for cell, width in zip(figures, widths[1:]))
         page.line((f"  {left(name, widths[0])}{''.join(cells)}", "" if name else "bold"))
-    zombies = sum(
-        not (life.zombie_exact and life.reap_exact)
-        for life in lives
-        if life.zombie_interval_ns is not None
-    )
-    reaps = sum(not life.reap_exact for life in lives if life.reap_latency_ns is not None)
-    if zombies or reaps:
+    if any(bounds):
         page.line(
-            f"  bounds taken for values: {zombies} of the zombie intervals,"
-            f" {reaps} of the reap latencies"
+            f"  bounds taken for values: {bounds[0]} of the zombie intervals,"
+            f" {bounds[1]} of the reap latencies"
         )
 
 
-def distribution_words(words: Wording, durations: Sequence[int]) -> list[str]:
+def distribution_words(words: Wording, found: Optional[Distribution]) -> list[str]:
     """Return minimum, p50, p90, p99 and maximum; empty if there are no durations."""
-    found = distribution(durations)
     if found is None:
         return []
     figures = (found.min_ns, found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns)
     return [words.duration(each) for each in figures]
 
 
-def write_histograms(page: TextPage, intervals: Sequence[int], latencies: Sequence[int]) -> None:
+def write_histograms(page: TextPage, intervals: Spread, latencies: Spread) -> None:
     """Write a histogram of each, side by side if the page is wide enough."""
     found = [
-        (title, _bars(page, histogram(durations)))
-        for title, durations in (("Zombie interval", intervals), ("Reap latency", latencies))
-        if durations
+        (title, _bars(page, spread.histogram))
+        for title, spread in (("Zombie interval", intervals), ("Reap latency", latencies))
+        if spread.histogram
     ]
     if len(found) == 2 and page.width >= SIDE_BY_SIDE:
         (first, one), (second, two) = found

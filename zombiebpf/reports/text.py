@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The text report: the fork tree, then the figures, then how it was observed.
 
+If there are more than WHOLE processes, the tree has the outliers and a line for all others that
+one line of the user's code forked.
+
 A pipe gets the same lines as a terminal, without colour. PIDs, numbers and durations are
 never cut; only a command can be.
 """
@@ -8,18 +11,20 @@ never cut; only a command can be.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple, TextIO
 
 from rich.cells import cell_len
 
-from zombiebpf.model.analysis import Analysis, Meta
+from zombiebpf.model.analysis import Meta
 from zombiebpf.model.life import Life, ReapedBy
+from zombiebpf.model.observation import Branch, Group, Observation
 from zombiebpf.reports.summary import write_summary
 from zombiebpf.reports.terminal import TextOptions
 from zombiebpf.reports.text_page import Piece, TextPage, left, right
 from zombiebpf.reports.timeline import write_timeline
-from zombiebpf.reports.tree import DEEPEST, fork_tree
-from zombiebpf.wording.wording import Wording
+from zombiebpf.reports.tree import DEEPEST, OUTLIERS, WHOLE, group_name, margin, prefix
+from zombiebpf.wording.wording import Wording, count_of
 
 GAP = "  "
 ROOMY = 30  # if the command column would be narrower, processes take more lines instead
@@ -63,24 +68,24 @@ TITLES = Row(
 )  # fmt: skip
 
 
-def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def write(observation: Observation, out: TextIO, options: TextOptions) -> None:
     """Write the whole report."""
     page = TextPage(out, options)
-    _write_processes(page, analysis)
-    write_timeline(page, analysis)
-    write_summary(page, analysis)
+    branches = observation.tree(WHOLE, OUTLIERS)
+    _write_processes(page, observation.meta, branches)
+    write_timeline(page, observation, branches)
+    write_summary(page, observation)
 
 
-def write_tree(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def write_tree(observation: Observation, out: TextIO, options: TextOptions) -> None:
     """Write the fork tree with the fate of each process, without the figures."""
     page = TextPage(out, options)
-    _write_processes(page, analysis)
+    _write_processes(page, observation.meta, observation.tree(WHOLE, OUTLIERS))
     page.line()
-    page.line(f"lost records: {analysis.meta.lost_events}")
+    page.line(f"lost records: {observation.meta.lost_events}")
 
 
-def _write_processes(page: TextPage, analysis: Analysis) -> None:
-    meta = analysis.meta
+def _write_processes(page: TextPage, meta: Meta, branches: Sequence[Branch]) -> None:
     words = page.wording
     command = " ".join(words.printable(each) for each in meta.command)
     name = f"zombiebpf {meta.version}"
@@ -90,27 +95,46 @@ def _write_processes(page: TextPage, analysis: Analysis) -> None:
     if meta.cut is not None:
         page.wrapped("CUT: ", [words.printable(meta.cut)], "bold red")
     page.line()
-    if not analysis.lives:
+    if not branches:
         page.line("No process was seen.")
         return
-    columns = _choose_columns(page, analysis)
+    columns = _choose_columns(page, branches, meta)
     inline = columns.forker > 0
+    limit = min(DEEPEST, columns.command // 4)
     _write_row(page, columns, TITLES, TITLES.command, "bold")
-    for node in fork_tree(analysis.lives):
-        row = _row(node.life, page.wording, analysis.meta)
-        limit = min(DEEPEST, columns.command // 4)
-        prefix = node.prefix(page.glyphs, limit)
-        command = _fitted(page, prefix, row.command, columns.command)
+    for branch in branches:
+        before = " " * columns.pid + GAP
+        below = before + margin(branch, page.glyphs, limit)
+        if branch.group is not None:
+            first = before + prefix(branch, page.glyphs, limit)
+            page.wrapped(first, _group_phrases(branch.group, words), "bold", "; ", below)
+        if branch.life is None:
+            continue
+        row = _row(branch.life, words, meta)
+        command = _fitted(page, prefix(branch, page.glyphs, limit), row.command, columns.command)
         _write_row(page, columns, row, command)
-        margin = " " * columns.pid + GAP + node.margin(page.glyphs, limit)
         if not inline:
-            phrases = _details(row, node.life)
-            doing = page.wording.meanwhile(node.life)
-            page.wrapped(margin, [*phrases, doing] if doing else phrases, "dim")
+            phrases = _details(row, branch.life)
+            doing = words.meanwhile(branch.life)
+            page.wrapped(below, [*phrases, doing] if doing else phrases, "dim")
         else:
             hidden = "" if columns.reparented else row.reparented
-            below = [each for each in (hidden, page.wording.meanwhile(node.life)) if each]
-            page.wrapped(margin, below, "dim")
+            more = [each for each in (hidden, words.meanwhile(branch.life)) if each]
+            page.wrapped(below, more, "dim")
+
+
+def _group_phrases(group: Group, words: Wording) -> list[str]:
+    """Return what the siblings have in common, and how long they were zombies."""
+    phrases = [group_name(group, words)]
+    times = group.intervals
+    if times is not None:
+        p50, p99, most = map(words.duration, (times.p50_ns, times.p99_ns, times.max_ns))
+        phrases.append(f"zombies for p50 {p50}, p99 {p99}, max {most}")
+    if group.zombies:
+        phrases.append(count_of(group.zombies, "still zombie"))
+    if group.running:
+        phrases.append(f"{group.running} running")
+    return phrases
 
 
 def _fitted(page: TextPage, prefix: str, command: str, width: int) -> str:
@@ -153,14 +177,16 @@ def _details(row: Row, life: Life) -> list[str]:
     return phrases
 
 
-def _choose_columns(page: TextPage, analysis: Analysis) -> Columns:
+def _choose_columns(page: TextPage, branches: Sequence[Branch], meta: Meta) -> Columns:
     """Return the widths that all processes need; the command gets at most what remains."""
     widest = [cell_len(title) for title in TITLES]
     reparented = False
-    for node in fork_tree(analysis.lives):
-        row = _row(node.life, page.wording, analysis.meta)
+    for branch in branches:
+        if branch.life is None:
+            continue
+        row = _row(branch.life, page.wording, meta)
         reparented = reparented or bool(row.reparented)
-        cells = row._replace(command=node.prefix(page.glyphs, DEEPEST) + row.command)
+        cells = row._replace(command=prefix(branch, page.glyphs, DEEPEST) + row.command)
         widest = [max(width, cell_len(cell)) for width, cell in zip(widest, cells)]
     pid, command_need, forker, ended, zombie, latency, still, reaper, reparenting, _ = widest
     zombie = max(zombie, still - len(GAP) - latency)

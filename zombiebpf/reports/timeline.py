@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The timeline of the text report: one line a process, scaled to the width.
+"""The timeline of the text report: a line for each place in the fork tree, scaled to the width.
 
 Zombies are drawn as letters, so that they are visible without colour.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Optional
 
 from rich.cells import cell_len
 
-from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Life
-from zombiebpf.reports.pid_index import PidIndex
+from zombiebpf.model.observation import Branch, Group, Observation
 from zombiebpf.reports.text_page import Piece, TextPage, left
-from zombiebpf.reports.tree import fork_tree
+from zombiebpf.reports.tree import group_name, prefix
+from zombiebpf.wording.wording import Wording
 
-MAX_LINES = 200
+MAX_JOINS = 10_000  # that are drawn; if there are more, the longest ones
 NAME_SHARE = 0.3  # of the width, at most
 DEEPEST = 6  # levels of the fork tree that are drawn
 
@@ -35,33 +35,31 @@ STYLES = {
 UNICODE, ASCII = dict(zip(STYLES, "─═Z┤┴««")), dict(zip(STYLES, "-=Z|^<<"))
 
 
-def write_timeline(page: TextPage, analysis: Analysis) -> None:
-    """Write a title, a scale, a line for each of the first MAX_LINES processes, and a legend."""
-    nodes = list(fork_tree(analysis.lives))
-    if not nodes:
+def write_timeline(page: TextPage, observation: Observation, branches: Sequence[Branch]) -> None:
+    """Write a title, a scale, a line for each place in the fork tree, and a legend."""
+    if not branches:
         return
     words, signs = page.wording, UNICODE if page.wording.unicode else ASCII
-    shown = nodes[:MAX_LINES]
-    labels = [
-        node.prefix(page.glyphs, DEEPEST) + f"{words.pid(node.life)} {words.command(node.life)}"
-        for node in shown
-    ]
+    labels = [prefix(each, page.glyphs, DEEPEST) + _label(each, words) for each in branches]
     width = min(max(map(cell_len, labels)), int(page.width * NAME_SHARE))
     cells = page.width - width - 4
-    span = _span(analysis)
-    waits = _waits(analysis)
+    span = observation.span()
+    waits = _waits(observation)
+    zombies = _zombies(observation, span, cells)
     page.heading("Timeline")
-    begin, end = (words.duration(ns - analysis.meta.started_ns) for ns in span)
-    begin = "0" if span[0] == analysis.meta.started_ns else begin
+    begin, end = (words.duration(ns - observation.meta.started_ns) for ns in span)
+    begin = "0" if span[0] == observation.meta.started_ns else begin
     page.line("  " + left("", width) + "  " + left(begin, cells - cell_len(end)) + end)
     before = False
-    for node, label in zip(shown, labels):
+    for branch, label in zip(branches, labels):
         name = left(page.cut(label, width), width)
-        marks = row(node.life, waits.get(id(node.life), ()), span, cells)
+        if branch.life is not None and branch.n is not None:
+            marks = row(branch.life, waits.get(branch.n, ()), span, cells)
+        else:
+            assert branch.group is not None
+            marks = together(branch.group, zombies.get(branch.group.number, ()), span, cells)
         before = before or BEFORE in marks or DEAD in marks
         page.line(f"  {name}  ", *_pieces(marks, signs))
-    if len(nodes) > MAX_LINES:
-        page.line(f"  and {len(nodes) - MAX_LINES} more processes: the HTML report draws them all")
     meaning = [
         f"{signs[RUNS]} runs",
         f"{signs[WAITS]} waits for a child",
@@ -76,6 +74,45 @@ def write_timeline(page: TextPage, analysis: Analysis) -> None:
     page.wrapped("  ", meaning, "dim", gap="   ")
 
 
+def _label(branch: Branch, words: Wording) -> str:
+    if branch.life is not None:
+        return f"{words.pid(branch.life)} {words.command(branch.life)}"
+    assert branch.group is not None
+    return group_name(branch.group, words)
+
+
+def together(
+    group: Group, zombies: Iterable[int], span: tuple[int, int], cells: int
+) -> list[Optional[str]]:
+    """Return the state that each cell shows of several processes.
+
+    They run from the first fork to the last reap; `zombies` are the cells in which one was a
+    zombie.
+    """
+    marks: list[Optional[str]] = [None] * cells
+    begin = _cell(_first(group.first_ns, span[0]), span, cells)
+    for place in range(begin, _cell(_first(group.last_ns, span[1]), span, cells) + 1):
+        marks[place] = RUNS
+    for place in zombies:
+        marks[place] = ZOMBIE
+    return marks
+
+
+def _zombies(observation: Observation, span: tuple[int, int], cells: int) -> dict[int, set[int]]:
+    """Return the cells in which groups had zombies that fill at least half a cell."""
+    found: dict[int, set[int]] = {}
+    least_ns = -(-(span[1] - span[0]) // (2 * cells))
+    for number, begin, end in observation.grouped_zombies(least_ns):
+        places = range(_cell(begin, span, cells), _cell(end, span, cells) + 1)
+        found.setdefault(number, set()).update(places)
+    return found
+
+
+def _cell(ns: int, span: tuple[int, int], cells: int) -> int:
+    first, last = span
+    return min(max((ns - first) * cells // (last - first), 0), cells - 1)
+
+
 def row(
     life: Life, joins: Sequence[Join], span: tuple[int, int], cells: int
 ) -> list[Optional[str]]:
@@ -87,7 +124,7 @@ def row(
     marks: list[Optional[str]] = [None] * cells
 
     def cell(ns: int) -> int:
-        return min(max((ns - first) * cells // (last - first), 0), cells - 1)
+        return _cell(ns, span, cells)
 
     def fill(begin: int, end: int, mark: str) -> None:
         for place in range(cell(begin), cell(end) + 1):
@@ -120,22 +157,12 @@ def row(
     return marks
 
 
-def _span(analysis: Analysis) -> tuple[int, int]:
-    begins = [life.fork_ns for life in analysis.lives if life.fork_ns is not None]
-    ends = [life.reap_ns for life in analysis.lives if life.reap_ns is not None]
-    first = min([analysis.meta.started_ns, *begins])
-    return first, max([analysis.meta.ended_ns, *ends, first + 1])
-
-
-def _waits(analysis: Analysis) -> dict[int, list[Join]]:
-    """Return the joins of each process, by the id() of its record."""
+def _waits(observation: Observation) -> dict[int, list[Join]]:
+    """Return the joins of each process, by its number."""
     found: dict[int, list[Join]] = {}
-    index = PidIndex(analysis.lives)
-    for join in analysis.joins or ():
-        instant = join.began_ns if join.began_ns is not None else join.ended_ns
-        waiter = index.find(join.pid, instant)
-        if waiter is not None:
-            found.setdefault(id(analysis.lives[waiter]), []).append(join)
+    for each in observation.placed_joins(MAX_JOINS):
+        if each.waiter is not None:
+            found.setdefault(each.waiter, []).append(each.join)
     return found
 
 

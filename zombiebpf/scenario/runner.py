@@ -75,10 +75,14 @@ class ScenarioRunner:
         with _files(self._user) as files:
             lost_before = self._observer.lost()
             self._waits.clear()
-            observation = CommandRun(self._observer, self._inherited, self._rules, self._keep_waits)
-            analysis = observation.run(
-                command(planned, files), self._user, self._environ(planned, files), LINGER_S
-            )
+            with CommandRun(
+                self._observer, self._inherited, self._rules, self._keep_waits
+            ) as observed:
+                observed.run(
+                    command(planned, files), self._user, self._environ(planned, files), LINGER_S
+                )
+                with observed.open() as trace:
+                    analysis = trace.analysis()
             lost = {
                 cause: count - lost_before.get(cause, 0)
                 for cause, count in analysis.meta.lost_by.items()

@@ -25,6 +25,15 @@ class DamagedTraceError(UsageError):
 
     def __init__(self, what: str) -> None:
         super().__init__(what, "it is damaged; `sqlite3 FILE .recover` may save a part")
+        self.named = False  # whether `what` names the file
+
+    def of(self, name: str) -> DamagedTraceError:
+        """Return the error with the name of the file."""
+        if self.named:
+            return self
+        error = DamagedTraceError(f"{name}: {self.what}")
+        error.named = True
+        return error
 
 
 def integer(value: Any, lowest: int = 0, highest: int = 10**40) -> Optional[int]:

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Optional
 
 from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Meta
-from zombiebpf.model.join import Join
-from zombiebpf.model.life import Key, State
+from zombiebpf.model.life import State
 from zombiebpf.model.stack import Frame
 
 COMM_LENGTH = 15  # TASK_COMM_LEN less its null byte (include/linux/sched.h)
@@ -97,33 +96,37 @@ class Filters:
             raise UsageError(f"--since {self.since.text} is after --until {self.until.text}")
         return since, until
 
-    def where(self, meta: Meta, frames: Iterable[int]) -> tuple[str, list[Any]]:
+    def where(self, meta: Meta, frames: Iterable[int]) -> tuple[str, dict[str, Any]]:
         """Return a condition on the table `life`, and its parameters.
 
         `frames` are the ids of the frames that match `sites`.
         """
         terms: list[str] = []
-        values: list[Any] = []
+        values: dict[str, Any] = {}
+
+        def bound(value: Any) -> str:
+            name = f"filter{len(values)}"
+            values[name] = value
+            return f":{name}"
+
         if self.pids:
-            terms.append(f"pid IN ({', '.join('?' * len(self.pids))})")
-            values += map(_clamped, self.pids)
+            terms.append(f"pid IN ({', '.join(bound(_clamped(pid)) for pid in self.pids)})")
         if self.comms:
-            terms.append(f"({' OR '.join(['comm GLOB ?'] * len(self.comms))})")
-            values += map(_pattern, self.comms)
+            globs = (f"comm GLOB {bound(_pattern(comm))}" for comm in self.comms)
+            terms.append(f"({' OR '.join(globs)})")
         if self.states:
             terms.append(f"({' OR '.join(_STATES[state] for state in self.states)})")
         since, until = self.window(meta)
         if since is not None:
-            terms.append("(reap_ns IS NULL OR reap_ns >= ?)")
-            values.append(_clamped(since))
+            terms.append(f"(reap_ns IS NULL OR reap_ns >= {bound(_clamped(since))})")
         if until is not None:
-            terms.append("(fork_ns IS NULL OR fork_ns <= ?)")
-            values.append(_clamped(until))
+            terms.append(f"(fork_ns IS NULL OR fork_ns <= {bound(_clamped(until))})")
         if self.min_zombie_ns is not None:
             # a zombie from before the attach has been one since the start at least
-            began = "ifnull(zombie_ns, CASE WHEN was_zombie THEN ? END)"
-            terms.append(f"ifnull(reap_ns, ?) - {began} >= ?")
-            values += map(_clamped, (meta.ended_ns, meta.started_ns, self.min_zombie_ns))
+            start, end = bound(_clamped(meta.started_ns)), bound(_clamped(meta.ended_ns))
+            began = f"ifnull(zombie_ns, CASE WHEN was_zombie THEN {start} END)"
+            least = bound(_clamped(self.min_zombie_ns))
+            terms.append(f"ifnull(reap_ns, {end}) - {began} >= {least}")
         if self.sites:
             among = f"IN ({', '.join(str(number) for number in frames)})"
             terms.append(
@@ -137,17 +140,6 @@ class Filters:
         return frame is not None and any(
             (frame.file == name or frame.file.endswith("/" + name)) and line in (None, frame.line)
             for name, line in self.sites
-        )
-
-    def matches_join(self, join: Join, lives: set[Key], pids: set[int]) -> bool:
-        """Return whether a join is at one of `sites`, or for one of the processes `lives`."""
-        if self.sites and self.matches_site(join.site):
-            return True
-        if join.child_pid in pids and not join.children:
-            return True
-        return any(
-            child.pid in pids if child.start_ns is None else (child.pid, child.start_ns) in lives
-            for child in join.children
         )
 
 

@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Optional
+from typing import Callable
 
 from zombiebpf.errors import UsageError
 from zombiebpf.model.analysis import Analysis, Meta
-from zombiebpf.model.join import Join
-from zombiebpf.model.life import Key, Life
 from zombiebpf.trace.filters import Filters
+from zombiebpf.trace.index import Index
+from zombiebpf.trace.observation import TraceObservation
 from zombiebpf.trace.open_file import damage_of, open_part
 from zombiebpf.trace.part import Part
 
@@ -86,47 +86,26 @@ class Trace:
                 total += part.count
         return total
 
-    def lives(self, filters: Filters = ALL, ended: Optional[bool] = None) -> Iterator[Life]:
-        """Yield the processes that pass `filters`, in the order in which they were written.
+    @contextmanager
+    def observation(
+        self,
+        filters: Filters = ALL,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Iterator[TraceObservation]:
+        """Index the processes that pass `filters` and their joins, and answer questions on them.
 
-        `ended` True selects the reaped ones, False the others.
+        `progress` is called with the number of processes read, and of all. One observation of a
+        trace can be open at a time.
         """
-        seen: set[Key] = set()
-        for name, part in self._parts:
-            with damage_of(name):
-                for life in part.lives(filters, self.meta, ended):
-                    if self._several:
-                        if (life.pid, life.start_ns) in seen:
-                            continue  # two observers have recorded it
-                        seen.add((life.pid, life.start_ns))
-                    yield life
+        with damage_of(", ".join(dict.fromkeys(name for name, _ in self._parts[:3]))):
+            parts = [part for _, part in self._parts]
+            index = Index(parts, self.meta, filters, unique=self._several)
+            yield TraceObservation(index, self.meta, self.observed_joins, progress)
 
     def analysis(self, filters: Filters = ALL) -> Analysis:
-        """Return the processes that pass `filters` and their joins, in the order of reports."""
-        found: dict[Key, Life] = {}
-        for ended in (True, False) if self._several else (None,):
-            for life in self.lives(filters, ended):
-                found.setdefault((life.pid, life.start_ns), life)
-        lives = sorted(found.values(), key=lambda life: life.fork_ns or 0)
-        return Analysis(self.meta, lives, self._joins(filters, lives))
-
-    def _joins(self, filters: Filters, lives: Sequence[Life]) -> Optional[list[Join]]:
-        if not self.observed_joins:
-            return None
-        joins: list[Join] = []
-        for name, part in self._parts:
-            with damage_of(name):
-                joins += part.joins()
-        if filters:
-            since, until = filters.window(self.meta)
-            keys = {(life.pid, life.start_ns) for life in lives}
-            pids = {life.pid for life in lives}
-            joins = [
-                join
-                for join in joins
-                if filters.matches_join(join, keys, pids) and _within(join, since, until)
-            ]
-        return sorted(joins, key=lambda join: join.began_ns or 0)
+        """Return everything that passes `filters`. Only for what is known to be small."""
+        with self.observation(filters) as found:
+            return found.analysis()
 
     def _require_one_boot(self) -> None:
         if not self._several:
@@ -175,9 +154,3 @@ def _meta_of_parts(parts: Sequence[Part]) -> Meta:
     elif last.info.closed and not last.info.last:
         reasons.append(f"what follows its part {last.info.part} was not given")
     return replace(last.meta, cut="; ".join(reasons) if reasons else None)
-
-
-def _within(join: Join, since: Optional[int], until: Optional[int]) -> bool:
-    if since is not None and join.ended_ns is not None and join.ended_ns < since:
-        return False
-    return until is None or join.began_ns is None or join.began_ns <= until

@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import quote
 
-from zombiebpf.errors import UsageError
+from zombiebpf.errors import UsageError, ZombiebpfError
 from zombiebpf.trace import file
 from zombiebpf.trace.decode import DamagedTraceError
 from zombiebpf.trace.part import Part
 from zombiebpf.trace.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES
+
+TEMP_CACHE_KIB = 16_384  # of SQLite's temporary database, before it is written to its file
 
 
 def open_part(name: str) -> Part:
@@ -33,12 +35,20 @@ def open_part(name: str) -> Part:
     being_written = _require_trace(name)
     with damage_of(name):
         try:
-            return _part(_connect(name), being_written)
+            return part_of(_connect(name), name, being_written)
         except sqlite3.OperationalError:
             # reading a WAL file needs shared memory, which not every directory allows
             if not os.path.exists(name + "-wal") or file.written_here(os.stat(name)) is not None:
                 raise
-            return _part(_copied(name), being_written)
+            return part_of(_copied(name), name, being_written)
+
+
+def open_memory(uri: str) -> Part:
+    """Open a trace that this process keeps in memory."""
+    name = "the observation"
+    with damage_of(name):
+        db = sqlite3.connect(uri, uri=True, isolation_level=None)
+        return part_of(db, name, being_written=True)
 
 
 @contextmanager
@@ -47,9 +57,15 @@ def damage_of(name: str) -> Iterator[None]:
     try:
         yield
     except DamagedTraceError as error:
-        raise DamagedTraceError(f"{name}: {error.what}") from None
+        raise error.of(name) from None
+    except sqlite3.OperationalError as error:
+        if "disk is full" in str(error):
+            raise ZombiebpfError(
+                "no room for temporary files", "set SQLITE_TMPDIR to a directory that has some"
+            ) from None
+        raise DamagedTraceError(_one_line(error)).of(name) from None
     except (sqlite3.Error, ValueError, OverflowError) as error:
-        raise DamagedTraceError(f"{name}: {_one_line(error)}") from None
+        raise DamagedTraceError(_one_line(error)).of(name) from None
 
 
 def _one_line(said: object) -> str:
@@ -128,17 +144,24 @@ def _copied(name: str) -> sqlite3.Connection:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _part(db: sqlite3.Connection, being_written: bool) -> Part:
+def part_of(db: sqlite3.Connection, name: str, being_written: bool) -> Part:
+    """Return the part that a connection is open for, which is closed with it.
+
+    Raise DamagedTraceError if it is damaged.
+    """
     try:
         db.execute("PRAGMA trusted_schema = OFF")
         db.execute("PRAGMA cell_size_check = ON")
         db.execute("PRAGMA mmap_size = 0")
+        db.execute("PRAGMA temp_store = FILE")
+        db.execute("PRAGMA temp.journal_mode = OFF")  # nothing in it is ever rolled back
+        db.execute(f"PRAGMA temp.cache_size = -{TEMP_CACHE_KIB}")
         db.execute("BEGIN")  # one consistent state, even if the file is being written
         _require_tables(db)
-        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        verdict = db.execute("PRAGMA main.quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise DamagedTraceError(_one_line(verdict))
-        return Part(db, being_written)
+        return Part(db, name, being_written)
     except BaseException:
         db.close()
         raise

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from typing import Any, Optional
+from contextlib import contextmanager
+from typing import Any
 
 from zombiebpf.model.analysis import Meta
 from zombiebpf.model.join import Child, Join
@@ -19,6 +20,7 @@ from zombiebpf.model.life import (
     ReapedBy,
     Reparenting,
 )
+from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.trace.decode import (
     DamagedTraceError,
     InternedValues,
@@ -41,21 +43,21 @@ _ADOPTER_KIND = {each.value: each for each in AdopterKind}
 _STATUS = 0xFFFF  # the highest wait status word
 
 
-class _ChildRows:
-    """The rows of a table that belong to processes or joins, read in step with those."""
+# The tables that have more on a process, as bits.
+EXECS, REPARENTS, UNSEEN, MEANWHILE = (1 << bit for bit in range(4))
+MORE = {"exec": EXECS, "reparent": REPARENTS, "unseen": UNSEEN, "meanwhile": MEANWHILE}
+_ALL = sum(MORE.values())
 
-    def __init__(self, db: sqlite3.Connection, table: str) -> None:
-        self._rows = db.execute(f"SELECT {', '.join(COLUMNS[table])} FROM {table} ORDER BY 1, 2")
-        self._next: Optional[Row] = self._rows.fetchone()
 
-    def of(self, number: int) -> list[Row]:
-        """Return the rows of one process or join; `number` rises from call to call."""
-        found = []
-        while self._next is not None and required(integer(self._next[0])) <= number:
-            if self._next[0] == number:
-                found.append(self._next)
-            self._next = self._rows.fetchone()
-        return found
+def _select(table: str, where: str) -> str:
+    return f"SELECT {', '.join(COLUMNS[table])} FROM {table} WHERE {where}"
+
+
+_LIFE, _MEANWHILE = _select("life", "id = ?"), _select("meanwhile", "life = ?")
+_EXECS = _select("exec", "life = ? ORDER BY n")
+_REPARENTS = _select("reparent", "life = ? ORDER BY n")
+_UNSEEN = _select("unseen", "life = ? ORDER BY n")
+_JOIN, _CHILDREN = _select("wait", "id = ?"), _select("wait_child", "wait = ? ORDER BY n")
 
 
 class Part:
@@ -64,8 +66,9 @@ class Part:
     Every method raises DamagedTraceError if what it reads is invalid.
     """
 
-    def __init__(self, db: sqlite3.Connection, being_written: bool) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, name: str, being_written: bool) -> None:
+        self.db = db
+        self.name = name
         self._interned = InternedValues(db)
         self.meta: Meta
         self.info: PartInfo
@@ -73,51 +76,60 @@ class Part:
 
     def close(self) -> None:
         """Close the file."""
-        self._db.close()
+        self.db.close()
 
     @property
     def count(self) -> int:
         """The number of processes."""
-        return int(self._db.execute("SELECT count(*) FROM life").fetchone()[0])
+        return int(self.db.execute("SELECT count(*) FROM life").fetchone()[0])
 
-    def lives(self, filters: Filters, whole: Meta, ended: Optional[bool] = None) -> Iterator[Life]:
-        """Yield the processes that pass `filters`, in the order in which they were written.
+    def has_rows(self, table: str) -> bool:
+        """Return whether a table has any rows."""
+        return bool(self.db.execute(f"SELECT EXISTS (SELECT 1 FROM {table})").fetchone()[0])
 
-        `whole` is the meta of all parts. `ended` True selects the reaped ones, False the others.
-        """
-        where, values = filters.where(whole, self._frames_of(filters))
-        if ended is not None:
-            where += f" AND reap_ns IS {'NOT ' if ended else ''}NULL"
-        db = self._db
-        execs, reparents = _ChildRows(db, "exec"), _ChildRows(db, "reparent")
-        unseen, meanwhile = _ChildRows(db, "unseen"), _ChildRows(db, "meanwhile")
-        last = -1
-        for row in db.execute(
-            f"SELECT {', '.join(COLUMNS['life'])} FROM life WHERE {where} ORDER BY id", values
-        ):
-            id_ = required(integer(row[0]))
-            if id_ <= last:
-                raise DamagedTraceError("lives are in disorder")
-            last = id_
-            activity = list(map(self._activity, meanwhile.of(id_)))
-            yield self._life(row)._replace(
-                execs=tuple(
+    def first_id(self, table: str) -> int:
+        """Return the lowest id in a table; 0 if it is empty."""
+        return int(self.db.execute(f"SELECT ifnull(min(id), 0) FROM {table}").fetchone()[0])
+
+    def last_id(self, table: str) -> int:
+        """Return the highest id in a table; 0 if it is empty."""
+        return int(self.db.execute(f"SELECT ifnull(max(id), 0) FROM {table}").fetchone()[0])
+
+    def life(self, id_: int, more: int = _ALL) -> Life:
+        """Return a process; `more` says which tables have more on it."""
+        with self._named():
+            execute = self.db.execute
+            row = execute(_LIFE, (id_,)).fetchone()
+            if row is None:
+                raise DamagedTraceError(f"life {id_} is missing")
+            life = self._life(row)
+            if not more:
+                return life
+            fields: dict[str, Any] = {}
+            if more & EXECS:
+                fields["execs"] = tuple(
                     Execution(required(integer(ns)), text(filename))
-                    for _, _, ns, filename in execs.of(id_)
-                ),
-                reparents=tuple(map(self._reparenting, reparents.of(id_))),
-                unseen={
+                    for _, _, ns, filename in execute(_EXECS, (id_,))
+                )
+            if more & REPARENTS:
+                fields["reparents"] = tuple(map(self._reparenting, execute(_REPARENTS, (id_,))))
+            if more & UNSEEN:
+                fields["unseen"] = {
                     required(text(field)): required(self._interned.string(reason))
-                    for _, _, field, reason in unseen.of(id_)
-                },
-                meanwhile=activity[-1] if activity else None,
-            )
+                    for _, _, field, reason in execute(_UNSEEN, (id_,))
+                }
+            if more & MEANWHILE:
+                row = execute(_MEANWHILE, (id_,)).fetchone()
+                fields["meanwhile"] = None if row is None else self._activity(row)
+            return life._replace(**fields)
 
-    def joins(self) -> Iterator[Join]:
-        """Yield all joins, in the order in which they were written."""
-        children = _ChildRows(self._db, "wait_child")
-        for row in self._db.execute(f"SELECT {', '.join(COLUMNS['wait'])} FROM wait ORDER BY id"):
-            yield Join(
+    def join(self, id_: int) -> Join:
+        """Return a join."""
+        with self._named():
+            row = self.db.execute(_JOIN, (id_,)).fetchone()
+            if row is None:
+                raise DamagedTraceError(f"wait {id_} is missing")
+            return Join(
                 pid=integer(row[1]),
                 tid=integer(row[2]),
                 child_pid=integer(row[3]),
@@ -128,7 +140,7 @@ class Part:
                 kind=text(row[8]),
                 children=tuple(
                     Child(required(integer(pid)), integer(start_ns))
-                    for _, _, pid, start_ns in children.of(required(integer(row[0])))
+                    for _, _, pid, start_ns in self.db.execute(_CHILDREN, (id_,))
                 ),
                 blocked_ns=integer(row[9]),
                 by=actor(*row[10:13]),
@@ -136,11 +148,30 @@ class Part:
                 site=self._interned.frame(row[14]),
             )
 
-    def _frames_of(self, filters: Filters) -> list[int]:
+    def frame(self, id_: int) -> Frame:
+        """Return a frame."""
+        with self._named():
+            return required(self._interned.frame(id_))
+
+    def stack(self, id_: int) -> Stack:
+        """Return a call stack."""
+        with self._named():
+            return required(self._interned.stack(id_))
+
+    def frames_of(self, filters: Filters) -> list[int]:
+        """Return the ids of the frames that the filters' `sites` match."""
         if not filters.sites:
             return []
-        numbers = [row[0] for row in self._db.execute("SELECT id FROM frame")]
+        numbers = [row[0] for row in self.db.execute("SELECT id FROM frame")]
         return [each for each in numbers if filters.matches_site(self._interned.frame(each))]
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in errors."""
+        try:
+            yield
+        except DamagedTraceError as error:
+            raise error.of(self.name) from None
 
     def _life(self, row: Row) -> Life:
         (
@@ -178,8 +209,8 @@ class Part:
             reaped_by=None if reaped_by is None else enum_member(_REAPED_BY, reaped_by),
             reap_call=None if call is None or not boolean(call) else self._reap_call(call_columns),
         )
-        interval_ns = life.zombie_interval_ns if life.zombie_exact else None
-        if (interval_ns or 0) < 0 or (life.reap_latency_ns or 0) < 0:
+        interval_ns = life.zombie_interval_ns or 0
+        if (interval_ns < 0 and life.zombie_exact) or (life.reap_latency_ns or 0) < 0:
             raise DamagedTraceError(f"PID {life.pid} was reaped before it died")
         return life
 

@@ -23,6 +23,7 @@ from zombiebpf.model.join import Join
 from zombiebpf.model.life import Key, LifeRow
 from zombiebpf.trace import file
 from zombiebpf.trace.encode import DELETES, RowBuffer, insert, storable
+from zombiebpf.trace.merge import Trace, open_traces
 from zombiebpf.trace.metadata import boot_id, meta_rows
 from zombiebpf.trace.rotation import Rotation, part_name, parts_beside
 from zombiebpf.trace.schema import APPLICATION_ID, SCHEMA_VERSION, TABLES, VIEWS
@@ -75,10 +76,7 @@ class TraceWriter:
         self._meta = meta
         self.problem: Optional[str] = None
         self._db: Optional[sqlite3.Connection] = None
-        for part in parts_beside(self._path) if rotate is not None else ():
-            named = os.path.join(os.path.dirname(path), os.path.basename(part))
-            file.make_room(part, named, force)
-        file.make_room(self._path, path, force)
+        self._prepare_place(force)
         self._begin_part()
 
     def __enter__(self) -> TraceWriter:
@@ -96,11 +94,23 @@ class TraceWriter:
         return self._flushed_ns
 
     @property
+    def paths(self) -> list[str]:
+        """The files that it has written, in their order."""
+        return [*(parts_beside(self._path) if self._rotate is not None else ()), self._path]
+
+    def open(self) -> Trace:
+        """Open what was written for reading. Raise UsageError if that fails."""
+        return open_traces(self.paths)
+
+    @property
     def due(self) -> bool:
         """Whether it is time for flush(): after FLUSH_NS, or with BATCH rows."""
         return self._db is not None and (
             len(self._rows) >= BATCH or time.monotonic_ns() - self._flushed_ns >= FLUSH_NS
         )
+
+    def delete(self) -> None:
+        """Do nothing: a trace that was asked for stays."""
 
     def add(self, lives: Sequence[LifeRow], joins: Optional[Iterable[Join]] = None) -> None:
         """Add final process records and joins; None for `joins` means they are not observed."""
@@ -145,9 +155,22 @@ class TraceWriter:
             return
         self._merge_wal()
 
-    def _begin_part(self) -> None:
+    def _prepare_place(self, force: bool) -> None:
+        """Make sure that there is no file with a name that is needed."""
+        for part in parts_beside(self._path) if self._rotate is not None else ():
+            named = os.path.join(os.path.dirname(self._name), os.path.basename(part))
+            file.make_room(part, named, force)
+        file.make_room(self._path, self._name, force)
+
+    def _create(self) -> tuple[Optional[int], sqlite3.Connection]:
+        """Create an empty database; without a descriptor if it is in memory."""
         descriptor, db = file.create(self._path, self._name, self._environ)
-        self._descriptor, self._db = descriptor, db
+        db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine cuts it, too
+        return descriptor, db
+
+    def _begin_part(self) -> None:
+        self._descriptor, db = self._create()
+        self._db = db
         self._part += 1
         self._rows = RowBuffer()
         # unfinished records that were written, with their rows' ids
@@ -155,7 +178,6 @@ class TraceWriter:
         self._stale: list[int] = []  # ids of rows whose processes have changed or ended
         self._began_ns = self._flushed_ns = time.monotonic_ns()
         try:
-            db.execute("PRAGMA synchronous = NORMAL")  # a crash of the machine cuts it, too
             db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             db.execute("BEGIN")
@@ -163,7 +185,8 @@ class TraceWriter:
                 db.execute(statement)
             self._write_meta(closed=False)
             db.execute("COMMIT")
-            _use_wal(db)
+            if self._descriptor is not None:
+                _use_wal(db)
         except sqlite3.Error as error:
             self._close_file()
             with suppress(OSError):
@@ -189,13 +212,17 @@ class TraceWriter:
         self._merge_wal()
         unfinished = [life for _, life in self._provisional.values()]
         try:
-            number = self._part
-            while not _rename(self._path, part_name(self._path, number)):
-                number += 1
+            self._leave_part()
             self._begin_part()
             self._add_unfinished(unfinished)
         except (UsageError, OSError) as error:
             self._fail(str(error.strerror if isinstance(error, OSError) else error.what))
+
+    def _leave_part(self) -> None:
+        """Give the part its own name."""
+        number = self._part
+        while not _rename(self._path, part_name(self._path, number)):
+            number += 1
 
     def _commit(self, closed: bool = False) -> bool:
         """Write everything in one transaction. Return False if that failed, for now or for good."""
@@ -279,7 +306,8 @@ class TraceWriter:
         db, self._db = self._db, None
         with suppress(sqlite3.Error):
             db.close()
-        file.release(self._descriptor)
+        if self._descriptor is not None:
+            file.release(self._descriptor)
 
 
 def _execute_locking(db: sqlite3.Connection, statement: str) -> None:

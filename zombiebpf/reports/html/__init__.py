@@ -12,10 +12,9 @@ from typing import Any, Optional, TextIO
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.observation import Observation
 from zombiebpf.reports.html.embed import content_security_policy, json_for_script
-from zombiebpf.reports.html.lanes import MAX_LANES
-from zombiebpf.reports.html.page_data import PageData
+from zombiebpf.reports.html.page_data import MAX_LANES, PageData
 from zombiebpf.reports.html.variables import template_variables
 from zombiebpf.reports.terminal import SourceReader, TextOptions
 
@@ -25,24 +24,26 @@ SCRIPTS = (
 )  # fmt: skip
 
 
-def write(analysis: Analysis, out: TextIO, options: TextOptions) -> None:
+def write(observation: Observation, out: TextIO, options: TextOptions) -> None:
     """Write the page; `out` must encode to UTF-8, which the page declares."""
-    write_page(analysis, out, options.source)
+    write_page(observation, out, options.source)
 
 
 def write_page(
-    analysis: Analysis,
+    observation: Observation,
     out: TextIO,
     source: SourceReader,
     most: int = MAX_LANES,
     about: Optional[str] = None,
 ) -> None:
-    """Write the page with source text from `source` and about `most` lanes.
+    """Write the page with source text from `source`, and a lane for each of `most` processes.
+
+    If there are more, about half of `most` lanes are for one process, the others for several.
 
     `about` is a title above the answer, where the answer alone would mislead.
     """
-    page_data = PageData(analysis, most)
-    variables = template_variables(analysis, page_data, source, about)
+    page_data = PageData(observation, most)
+    variables = template_variables(observation, page_data, source, about)
     data = json_for_script(page_data.value)
     out.writelines(render("page.html.j2", SCRIPTS, data=data, **variables))
 

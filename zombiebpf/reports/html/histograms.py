@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Callable, NamedTuple
+from typing import NamedTuple
 
-from zombiebpf.diagnosis.sites import by_reap_kind
-from zombiebpf.model.life import LATE_NS, Life
-from zombiebpf.model.statistics import Bucket, distribution, histogram
+from zombiebpf.model.life import LATE_NS
+from zombiebpf.model.observation import Spreads
+from zombiebpf.model.statistics import Bucket, Spread
 from zombiebpf.wording.text import printable
 from zombiebpf.wording.wording import UNICODE_WORDS as WORDS
 
@@ -17,8 +17,6 @@ WIDTH, HEIGHT = 400.0, 36.0  # of a histogram, in units of its SVG viewBox
 LOWEST_NS = 1_000  # shorter durations are drawn at the left edge
 
 ALL = "all calls"
-
-Durations = Callable[[Sequence[Life]], list[int]]
 
 
 class Bar(NamedTuple):
@@ -55,16 +53,15 @@ class Chart(NamedTuple):
     ticks: Sequence[Tick]
 
 
-def chart(lives: Sequence[Life], durations: Durations) -> Chart:
+def chart(spreads: Spreads) -> Chart:
     """Return a row for all durations, and one for each call if there are several."""
-    kinds = [(kind, each) for kind, those in by_reap_kind(lives) if (each := durations(those))]
-    everything = [each for _, those in kinds for each in those]
-    if not everything:
+    buckets = spreads.whole.histogram
+    if not buckets:
         return Chart((), ())
-    buckets = histogram(everything)
     scale = _Scale(max(buckets[0].low_ns, LOWEST_NS), max(buckets[-1].high_ns, 10 * LOWEST_NS))
-    groups = kinds if len(kinds) == 1 else [(ALL, everything), *kinds]
-    return Chart([_row(kind, those, scale) for kind, those in groups], scale.ticks())
+    kinds = list(spreads.by_kind)
+    groups = kinds if len(kinds) == 1 else [(ALL, spreads.whole), *kinds]
+    return Chart([_row(kind, each, scale) for kind, each in groups], scale.ticks())
 
 
 class _Scale:
@@ -87,14 +84,14 @@ class _Scale:
         ]
 
 
-def _row(kind: str, durations: Sequence[int], scale: _Scale) -> Row:
-    found = distribution(durations)
+def _row(kind: str, spread: Spread, scale: _Scale) -> Row:
+    found = spread.distribution
     assert found is not None
     figures = [
         (each, WORDS.duration(each))
         for each in (found.p50_ns, found.p90_ns, found.p99_ns, found.max_ns)
     ]
-    buckets = [each for each in histogram(durations) if each.count]
+    buckets = [each for each in spread.histogram if each.count]
     most = max(each.count for each in buckets)
     return Row(printable(kind), found.count, figures, [_bar(each, most, scale) for each in buckets])
 

@@ -3,24 +3,27 @@
 
 Instants are nanoseconds after the start of the observation. They are exact as JavaScript
 numbers below 2^53 ns, which is 104 days. -1 and null mean none.
+
+Up to MAX_LANES processes have a lane each. If there are more, the outliers and the processes with
+most children have one, and all others share the lanes of their siblings from the same line.
 """
 
 from __future__ import annotations
 
 from typing import Any, Optional
 
-from zombiebpf.model.analysis import Analysis
-from zombiebpf.model.join import Child, Join
 from zombiebpf.model.life import LATE_NS, Actor, Life, ReapedBy, Reparenting
+from zombiebpf.model.observation import Branch, Density, Group, Observation, PlacedJoin
 from zombiebpf.model.stack import Frame, Stack
 from zombiebpf.reports.html.embed import TextTable
-from zombiebpf.reports.html.lanes import MAX_LANES, Lane, SharedLane, density, lanes
-from zombiebpf.reports.pid_index import PidIndex
 from zombiebpf.wording.text import printable
 from zombiebpf.wording.wording import UNICODE_WORDS as WORDS
 from zombiebpf.wording.wording import call_name, count_of
 
 REAPED_BY_CODES = {each: number for number, each in enumerate(ReapedBy, start=1)}  # 0: not reaped
+MAX_LANES = 20_000  # processes that have a lane each
+MAX_JOINS = 20_000  # that are in the page; if there are more, the longest ones
+BINS = 400  # intervals of the observation that a shared lane is drawn in
 ZOMBIE_LATE, REAP_LATE, ORPHANED, CORE, FOUND_DEAD = 1, 2, 4, 8, 16  # bits of the column "flags"
 
 COLUMNS = (
@@ -31,39 +34,48 @@ COLUMNS = (
 
 
 class PageData:
-    """Builds `value`. `lane_of` maps the id() of a record to its lane, if it has one alone."""
+    """Builds `value`. `lane_of` maps the number of a process to its lane, if it has one alone.
 
-    def __init__(self, analysis: Analysis, most: int = MAX_LANES) -> None:
-        """Build the data of a page with about `most` lanes."""
-        self._zero = analysis.meta.started_ns
+    `shared` is the number of processes that have none.
+    """
+
+    def __init__(self, observation: Observation, most: int = MAX_LANES) -> None:
+        """Build the data of a page with a lane for each of `most` processes."""
+        self._observation = observation
+        self._zero = observation.meta.started_ns
         self._texts = TextTable()
         self._frames: dict[Frame, int] = {}
         self._stacks: dict[Stack, int] = {}
         self._outside: dict[tuple[int, Optional[str]], int] = {}
-        self._lanes = lanes(analysis.lives, most)
-        alone = [lane.life for lane in self._lanes if isinstance(lane, Lane)]
-        numbers = [n for n, lane in enumerate(self._lanes) if isinstance(lane, Lane)]
-        self._index, self._numbers = PidIndex(alone), numbers
-        self.lane_of = {id(life): number for life, number in zip(alone, numbers)}
-        self.shared = sum(len(lane.lives) for lane in self._lanes if isinstance(lane, SharedLane))
-        self.value = self._build(analysis)
+        self._lanes = observation.tree(most, most // 2)
+        self.lane_of = {
+            lane.n: number for number, lane in enumerate(self._lanes) if lane.n is not None
+        }
+        self.shared = sum(lane.group.count for lane in self._lanes if lane.group is not None)
+        self.value = self._build()
 
-    def _build(self, analysis: Analysis) -> dict[str, Any]:
-        meta = analysis.meta
+    def _build(self) -> dict[str, Any]:
+        meta = self._observation.meta
         columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
         sparse: dict[str, dict[str, Any]] = {
             each: {} for each in ("execs", "reparents", "meanwhile", "shared")
         }
+        densities = self._observation.densities(BINS, (meta.started_ns, meta.ended_ns))
         for number, lane in enumerate(self._lanes):
-            if isinstance(lane, SharedLane):
-                row = self._shared_row(lane)
-                sparse["shared"][str(number)] = self._density(lane, meta.started_ns, meta.ended_ns)
+            if lane.group is not None:
+                row = self._shared_row(lane, lane.group)
+                sparse["shared"][str(number)] = _shared(lane.group, densities[lane.group.number])
             else:
-                row = self._row(lane)
+                assert lane.life is not None
+                row = self._row(lane, lane.life)
                 self._add_sparse(sparse, str(number), lane.life)
             for name, cell in zip(COLUMNS, row):
                 columns[name].append(cell)
-        joins = [self._join(each) for each in analysis.joins or ()]
+        joins = [
+            join
+            for each in self._observation.placed_joins(MAX_JOINS)
+            if (join := self._join(each)) is not None
+        ]
         return {
             "long": LATE_NS,
             "span": meta.ended_ns - meta.started_ns,
@@ -87,8 +99,8 @@ class PageData:
             "texts": self._texts.all,
         }
 
-    def _row(self, lane: Lane) -> tuple[Any, ...]:
-        life, call = lane.life, lane.life.reap_call
+    def _row(self, lane: Branch, life: Life) -> tuple[Any, ...]:
+        call = life.reap_call
         nspid = life.pidns.pid if life.pidns is not None else 0
         flags = (0 if life.zombie_exact else ZOMBIE_LATE) | (0 if life.reap_exact else REAP_LATE)
         flags |= (ORPHANED if life.orphaned else 0) | (CORE if life.core_dumped else 0)
@@ -124,10 +136,10 @@ class PageData:
             self._text(unseen or None),
         )
 
-    def _shared_row(self, lane: SharedLane) -> tuple[Any, ...]:
+    def _shared_row(self, lane: Branch, group: Group) -> tuple[Any, ...]:
         """Return the row of a shared lane: what its processes have in common."""
-        first, processes = lane.lives[0], count_of(len(lane.lives), "process", "processes")
         row: dict[str, Any] = dict.fromkeys(COLUMNS, -1)
+        processes = count_of(group.count, "process", "processes")
         row.update(
             pid=0,
             start="",
@@ -138,23 +150,15 @@ class PageData:
             ended=self._texts.number(""),
             flags=0,
             by=0,
-            forker=self._actor(first.forker),
-            forkSite=self._frame(first.fork_site),
+            forker=self._actor(group.forker),
+            forkSite=self._frame(group.site),
             began=None,
+            fork=self._offset(group.first_ns),
+            exit=None,
+            zombie=None,
+            reap=None,
         )
-        forks = [each.fork_ns for each in lane.lives if each.fork_ns is not None]
-        row.update(fork=self._offset(min(forks, default=None)), exit=None, zombie=None, reap=None)
         return tuple(row[name] for name in COLUMNS)
-
-    def _density(self, lane: SharedLane, began_ns: int, ended_ns: int) -> dict[str, Any]:
-        running, zombie = density(lane.lives, began_ns, ended_ns)
-        longest = max((each.zombie_interval_ns or 0 for each in lane.lives), default=0)
-        return {
-            "count": len(lane.lives),
-            "running": running,
-            "zombie": zombie,
-            "longest": longest,
-        }
 
     def _add_sparse(self, sparse: dict[str, dict[str, Any]], key: str, life: Life) -> None:
         if life.execs:
@@ -185,29 +189,27 @@ class PageData:
             int(each.exact),
         ]
 
-    def _join(self, join: Join) -> list[Any]:
-        instant = join.began_ns if join.began_ns is not None else join.ended_ns
-        waiter = self._index.find(join.pid, instant)
-        children = join.children or [Child(join.child_pid or 0, None)]
-        found = [self._child(each, instant) for each in children]
+    def _join(self, placed: PlacedJoin) -> Optional[list[Any]]:
+        """Return a join; None if neither who waited nor a child has a lane, though it could."""
+        join, waiter = placed.join, -1
+        if placed.waiter is not None:
+            waiter = self.lane_of.get(placed.waiter, -1)
+        children = [self.lane_of[each] for each in placed.children if each in self.lane_of]
+        if self.shared and waiter < 0 and not children:
+            return None
         return [
-            -1 if waiter is None else self._numbers[waiter],
+            waiter,
             join.tid,
             self._offset(join.began_ns),
             self._offset(join.ended_ns),
             self._text(join.returned),
             self._text(join.kind),
             join.timeout_s,
-            [self._numbers[each] for each in found if each is not None],
+            children,
             self._frame(join.site),
             self._stack(join.stack),
             join.blocked_ns,
         ]
-
-    def _child(self, child: Child, instant: Optional[int]) -> Optional[int]:
-        """Return the process with the child's start, else the one that had its PID then."""
-        index = self._index.find_started(child.pid, child.start_ns)
-        return self._index.find(child.pid, instant) if index is None else index
 
     def _offset(self, ns: Optional[int]) -> Optional[int]:
         return None if ns is None else ns - self._zero
@@ -229,11 +231,20 @@ class PageData:
         return self._stacks.setdefault(stack, len(self._stacks))
 
     def _lane_of(self, actor: Optional[Actor], ns: Optional[int]) -> Optional[int]:
-        """Return the lane of an actor; -1 minus its number if it was not observed."""
+        """Return the lane of an actor; -1 minus its number if it was not observed; None: none."""
         if actor is None:
             return None
-        index = self._index.find_actor(actor, ns)
-        if index is not None:
-            return self._numbers[index]
+        n = self._observation.at(actor.pid, ns)
+        if n is not None:
+            return self.lane_of.get(n)
         key = (actor.pid, actor.comm)
         return -1 - self._outside.setdefault(key, len(self._outside))
+
+
+def _shared(group: Group, density: Density) -> dict[str, Any]:
+    return {
+        "count": group.count,
+        "running": density.running,
+        "zombie": density.zombie,
+        "longest": group.intervals.max_ns if group.intervals is not None else 0,
+    }

@@ -4,17 +4,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any, Optional, Union
 
 from zombiebpf.diagnosis.finding import NOTE, Finding
 from zombiebpf.diagnosis.findings import findings
 from zombiebpf.diagnosis.headline import headline
-from zombiebpf.diagnosis.sites import SiteSummary, fork_sites, reap_sites
-from zombiebpf.model.analysis import Analysis, Meta
-from zombiebpf.model.life import LATE_NS, Life
+from zombiebpf.model.life import LATE_NS
+from zombiebpf.model.observation import Observation, SiteSummary
 from zombiebpf.model.stack import Frame
-from zombiebpf.model.statistics import distribution, reap_latencies, totals, zombie_intervals
 from zombiebpf.reports.html.histograms import HEIGHT, WIDTH, chart
 from zombiebpf.reports.html.page_data import PageData
 from zombiebpf.reports.summary import absences, fact_name, hook_rows
@@ -28,12 +25,12 @@ SITES_SHOWN = 500
 
 
 def template_variables(
-    analysis: Analysis, page_data: PageData, source: SourceReader, about: Optional[str] = None
+    observation: Observation, page_data: PageData, source: SourceReader, about: Optional[str] = None
 ) -> dict[str, Any]:
     """Return the variables of page.html.j2; `about` is a title to use instead of the answer."""
-    meta, lives = analysis.meta, analysis.lives
-    found = findings(analysis, words=WORDS)
-    answer = _sentence(headline(analysis, found, WORDS))
+    meta = observation.meta
+    found = findings(observation, words=WORDS)
+    answer = _sentence(headline(observation, found, WORDS))
     return {
         "version": meta.version,
         "headline": answer if about is None else printable(about),
@@ -42,10 +39,12 @@ def template_variables(
         "command": " ".join(printable(each) for each in meta.command),
         "kernel": printable(meta.kernel),
         "observed": WORDS.duration(max(meta.ended_ns - meta.started_ns, 0)),
-        "figures": _figures(analysis),
-        "findings": [_finding(each, page_data, source) for each in found[:FINDINGS_SHOWN]],
+        "figures": _figures(observation),
+        "findings": [
+            _finding(each, observation, page_data, source) for each in found[:FINDINGS_SHOWN]
+        ],
         "findings_left": max(len(found) - FINDINGS_SHOWN, 0),
-        "lives": len(lives),
+        "lives": observation.count,
         "long_ns": LATE_NS,
         "long": WORDS.duration(LATE_NS),
         "shared": page_data.shared,
@@ -53,20 +52,18 @@ def template_variables(
             (
                 "Zombie interval",
                 "From the instant it could be waited for to its reap.",
-                chart(lives, zombie_intervals),
+                chart(observation.zombie_intervals()),
             ),
             (
                 "Reap latency",
                 "From the beginning of its exit to its reap.",
-                chart(lives, reap_latencies),
+                chart(observation.reap_latencies()),
             ),
         ],
         "chart_size": (WIDTH, HEIGHT),
-        "fork_sites": [
-            _summary(each, meta, source) for each in fork_sites(lives, meta)[:SITES_SHOWN]
-        ],
+        "fork_sites": [_summary(each, source) for each in observation.fork_sites()[:SITES_SHOWN]],
         "reap_sites": [
-            _summary(each, meta, source) for each in reap_sites(lives, meta)[:SITES_SHOWN]
+            _summary(each, source) for each in observation.reap_sites(latencies=True)[:SITES_SHOWN]
         ],
         "hooks": hook_rows(meta, WORDS),
         "clock": printable(meta.clock),
@@ -74,21 +71,18 @@ def template_variables(
         "cut": None if meta.cut is None else printable(meta.cut),
         "lost": meta.lost_events,
         "lost_by": [(printable(cause), count) for cause, count in meta.lost_by.items() if count],
-        "absences": _absences(lives),
+        "absences": _absences(observation),
     }
 
 
-def _figures(analysis: Analysis) -> list[tuple[str, str, str]]:
+def _figures(observation: Observation) -> list[tuple[str, str, str]]:
     """Return title, value and CSS class of each figure."""
-    lives = analysis.lives
-    count = totals(lives)
-    intervals = distribution(zombie_intervals(lives))
-    latencies = distribution(reap_latencies(lives))
-    span = (analysis.meta.started_ns, analysis.meta.ended_ns)
-    waited = [each.zombie_duration_ns(*span) or 0 for each in lives]
-    longest, late = max(waited, default=0), sum(each >= LATE_NS for each in waited)
-    bound = ">= " if any(life.already_zombie for life in lives) else ""
-    lost = analysis.meta.lost_events
+    count = observation.totals()
+    intervals = observation.zombie_intervals().whole.distribution
+    latencies = observation.reap_latencies().whole.distribution
+    longest, late = count.longest_zombie_ns or 0, count.late
+    bound = ">= " if count.already_zombies else ""
+    lost = observation.meta.lost_events
     return [
         ("processes", str(count.processes), ""),
         ("still zombie at the end", str(count.zombie), "bad" if count.zombie else ""),
@@ -101,8 +95,10 @@ def _figures(analysis: Analysis) -> list[tuple[str, str, str]]:
     ]
 
 
-def _finding(found: Finding, page_data: PageData, source: SourceReader) -> dict[str, Any]:
-    lanes = [page_data.lane_of[id(life)] for life in found.lives if id(life) in page_data.lane_of]
+def _finding(
+    found: Finding, observation: Observation, page_data: PageData, source: SourceReader
+) -> dict[str, Any]:
+    lanes = (page_data.lane_of[each] for each in found.processes if each in page_data.lane_of)
     return {
         "kind": printable(found.kind),
         "severity": found.severity,
@@ -110,8 +106,8 @@ def _finding(found: Finding, page_data: PageData, source: SourceReader) -> dict[
         "evidence": [_sentence(each) for each in found.evidence],
         "fix": _sentence(found.fix),
         "site": _site(found.site, source) if found.site else None,
-        "lane": lanes[0] if lanes else None,
-        "pid": WORDS.pid(found.lives[0]) if found.lives else None,
+        "lane": next(lanes, None),
+        "pid": WORDS.pid(observation.life(found.processes[0])) if found.processes else None,
         "incomplete": found.incomplete,
     }
 
@@ -133,17 +129,16 @@ def _site(frame: Frame, source: SourceReader) -> dict[str, Any]:
     }
 
 
-def _summary(summary: SiteSummary, meta: Meta, source: SourceReader) -> dict[str, Any]:
-    waited = [each.zombie_duration_ns(meta.started_ns, meta.ended_ns) for each in summary.lives]
-    longest = max((each for each in waited if each is not None), default=None)
-    bound = ">= " if any(life.already_zombie for life in summary.lives) else ""
-    latencies = distribution(reap_latencies(summary.lives))
+def _summary(summary: SiteSummary, source: SourceReader) -> dict[str, Any]:
+    bound = ">= " if summary.already_zombies else ""
+    times = summary.intervals
+    p50, p99 = (times.p50_ns, times.p99_ns) if times is not None else (None, None)
     return {
         "site": _site(summary.site, source) if summary.site else None,
-        "children": len(summary.lives),
+        "children": summary.children,
         "zombies": summary.still_zombies,
-        "figures": [_cell(summary.p50_ns), _cell(summary.p99_ns), _cell(longest, bound)],
-        "latency": _cell(latencies.p50_ns if latencies else None),
+        "figures": [_cell(p50), _cell(p99), _cell(summary.longest_ns, bound)],
+        "latency": _cell(summary.latency_p50_ns),
         "calls": [(printable(kind), count) for kind, count in summary.reaped_by.items()],
     }
 
@@ -153,11 +148,10 @@ def _cell(ns: Optional[int], bound: str = "") -> tuple[Union[int, str], str]:
     return ("", "-") if ns is None else (ns, bound + WORDS.duration(ns))
 
 
-def _absences(lives: Sequence[Life]) -> list[tuple[str, int]]:
+def _absences(observation: Observation) -> list[tuple[str, int]]:
     """Return each kind of unknown fact with its reason, and the number of processes."""
-    counts = Counter(
-        printable(f"{fact_name(field)}: {reason}")
-        for life in lives
-        for field, reason in absences(life, WORDS)
-    )
+    counts: Counter[str] = Counter()
+    for life, count in observation.absences():
+        for field, reason in absences(life, WORDS):
+            counts[printable(f"{fact_name(field)}: {reason}")] += count
     return list(counts.items())

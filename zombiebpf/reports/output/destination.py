@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional, TextIO
 
 from zombiebpf.errors import UsageError, ZombiebpfError
-from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.observation import Observation
 from zombiebpf.reports import FORMATS, TextOptions, text_options
 from zombiebpf.reports.output.source_lines import read_source_line
 
@@ -54,13 +54,13 @@ class Output:
         else:
             self._path = _require_writable(path)
 
-    def write(self, analysis: Analysis, format_: str) -> None:
+    def write(self, observation: Observation, format_: str) -> None:
         """Write the report, once.
 
         If the file cannot be written after all (disk full), write it to `stream`, so that it
         is not lost, and raise ZombiebpfError. Raise BrokenPipeError if the reader has closed.
         """
-        self.write_by(functools.partial(FORMATS[format_], analysis), format_ in ("text", "tree"))
+        self.write_by(functools.partial(FORMATS[format_], observation), format_ in ("text", "tree"))
 
     def write_by(self, report: Writer, for_people: bool) -> None:
         """Write what `report` writes, as write() does.

@@ -8,17 +8,19 @@ from dataclasses import replace
 from typing import Optional, TextIO
 
 from zombiebpf.model.analysis import Analysis
+from zombiebpf.model.observation import Observe
 from zombiebpf.reports import html
 from zombiebpf.reports.terminal import TextOptions
 from zombiebpf.scenario.results import Session
 from zombiebpf.wording.wording import count_of
 
 
-def write(session: Session, out: TextIO, options: TextOptions) -> None:
+def write(session: Session, out: TextIO, options: TextOptions, observe: Observe) -> None:
     """Write the page, unless nothing was observed."""
     whole = together(session)
     if whole is not None:
-        html.write_page(whole, out, options.source, about=about(session))
+        with observe(whole) as observation:
+            html.write_page(observation, out, options.source, about=about(session))
 
 
 def about(session: Session) -> str:

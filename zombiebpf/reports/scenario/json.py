@@ -11,7 +11,9 @@ from dataclasses import asdict
 from typing import Any, Optional, TextIO
 
 import zombiebpf
+from zombiebpf.model.analysis import Analysis
 from zombiebpf.model.life import Life
+from zombiebpf.model.observation import Observe
 from zombiebpf.model.statistics import distribution, histogram, reap_latencies, zombie_intervals
 from zombiebpf.reports.json import document, encode, join_object, portable
 from zombiebpf.reports.scenario.latency import by_label, reapers
@@ -20,20 +22,20 @@ from zombiebpf.scenario.results import Run, Session
 SCHEMA = "zombiebpf-scenarios/1"
 
 
-def write(session: Session, out: TextIO) -> None:
+def write(session: Session, out: TextIO, observe: Observe) -> None:
     """Write the document, a run a line."""
     out.write(f'{{"schema": {encode(SCHEMA)},\n')
     out.write(f' "version": {encode(zombiebpf.__version__)},\n')
     out.write(f' "planned": {session.planned}, "interrupted": {encode(session.interrupted)},\n')
     out.write(' "runs": [')
-    out.write(",".join("\n  " + encode(run_object(run)) for run in session.runs))
+    out.write(",".join("\n  " + encode(run_object(run, observe)) for run in session.runs))
     out.write('],\n "reap_latency": {\n  "scenarios": [')
     groups = by_label(session.runs).items()
     out.write(",".join("\n   " + encode(_group(label, runs)) for label, runs in groups))
     out.write(f'],\n  "all": {encode(latency_object(session.lives, session.runs))}}}}}\n')
 
 
-def run_object(run: Run) -> dict[str, Any]:
+def run_object(run: Run, observe: Observe) -> dict[str, Any]:
     """Return one run. `held` null: unknown; `agrees` null: nothing is concluded."""
     article = run.scenario.article
     return {
@@ -75,8 +77,13 @@ def run_object(run: Run) -> dict[str, Any]:
         "output": portable(run.output),
         "marked_joins": [join_object(each) for each in run.logged_joins],
         "joins_disagree": [portable(each) for each in run.disagreements],
-        "observation": None if run.analysis is None else document(run.analysis),
+        "observation": None if run.analysis is None else _document(run.analysis, observe),
     }
+
+
+def _document(analysis: Analysis, observe: Observe) -> dict[str, Any]:
+    with observe(analysis) as observation:
+        return document(observation)
 
 
 def latency_object(lives: Sequence[Life], runs: Sequence[Run]) -> dict[str, Any]:

@@ -7,7 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from zombiebpf.model.life import Life
-from zombiebpf.model.statistics import reap_latencies, zombie_intervals
+from zombiebpf.model.statistics import (
+    Spread,
+    bounds,
+    distribution,
+    histogram,
+    reap_latencies,
+    zombie_intervals,
+)
 from zombiebpf.reports.scenario.text import write_table
 from zombiebpf.reports.summary import distribution_words, write_histograms, write_statistics
 from zombiebpf.reports.text_page import TextPage
@@ -29,8 +36,11 @@ def write_session(page: TextPage, session: Session) -> None:
         page.heading("Reap latency, by scenario: reap latency (reap - exit)")
         _write_figures(page, session, reap_latencies)
         page.heading("Reap latency, over all")
-        intervals, latencies = zombie_intervals(lives), reap_latencies(lives)
-        write_statistics(page, lives, intervals, latencies)
+        intervals, latencies = (
+            Spread(distribution(each), histogram(each))
+            for each in (zombie_intervals(lives), reap_latencies(lives))
+        )
+        write_statistics(page, intervals, latencies, bounds(lives))
         write_histograms(page, intervals, latencies)
         _write_reapers(page, session)
     lost = sum(run.analysis.meta.lost_events for run in session.runs if run.analysis is not None)
@@ -86,7 +96,8 @@ def _write_figures(
     for label, runs in by_label(session.runs).items():
         found = durations([life for run in runs for life in run.lives])
         if found:
-            rows.append([*label, str(len(found)), *distribution_words(page.wording, found)])
+            words = distribution_words(page.wording, distribution(found))
+            rows.append([*label, str(len(found)), *words])
     write_table(page, rows, numbers_from=3)
 
 
