@@ -71,9 +71,9 @@ RESERVED = frozenset({"bcc", "click", "ctypes", "mmap", "sqlite3"})
 # What pure modules may import, and of os and signal these names alone.
 PURE_IMPORTS = frozenset({
     "__future__", "array", "base64", "bisect", "codecs", "collections", "contextlib", "csv",
-    "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "jinja2", "json", "markupsafe", "math",
-    "operator", "os", "re", "rich", "shlex", "signal", "statistics", "struct", "types", "typing",
-    "unicodedata", "yaml",
+    "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "jinja2",
+    "json", "markupsafe", "math", "operator", "os", "re", "rich", "shlex", "signal", "statistics",
+    "struct", "types", "typing", "unicodedata", "yaml",
 })  # fmt: skip
 PURE_NAMES = {
     "os": frozenset({

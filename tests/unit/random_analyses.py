@@ -173,7 +173,9 @@ class Maker:
     def analysis(self, most: int = 12) -> Analysis:
         meta = self.meta()
         count = self.random.randrange(most)
-        lives = sorted(map(self.life, range(1, count + 1)), key=lambda life: life.fork_ns or 0)
+        lives = sorted(
+            map(self.life, range(1, count + 1)), key=lambda life: (life.fork_ns or 0, life.start_ns)
+        )
         joins = self.maybe(
             lambda: sorted(self.some(self.join, 6), key=lambda join: join.began_ns or 0)
         )

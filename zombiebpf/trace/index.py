@@ -248,7 +248,7 @@ class Index:
             f" reap_ns, interval_ns, latency_ns, duration_ns, facts, {self._site('fork_site')},"
             f" {self._site('reap_site')}, fork_stack, above_pid, above_tid, above_comm,"
             f" wait_status, reaped_by, kind, reaper_pid, init_pid FROM {source}"
-            " ORDER BY ifnull(fork_ns, 0), row",
+            " ORDER BY ifnull(fork_ns, 0), start_ns, row",
             values,
         )
 
@@ -295,8 +295,8 @@ class Index:
             f" {by_forker.format('comm')} AS above_comm, wait_status, reaped_by, {_KIND} AS kind,"
             f" reaper_pid, {init_pid} AS init_pid FROM life WHERE {where}"
         )
-        values["ended_ns"] = _fitting(self._meta.ended_ns)
-        values["started_ns"] = _fitting(self._meta.started_ns)
+        values["ended_ns"] = fitting(self._meta.ended_ns)
+        values["started_ns"] = fitting(self._meta.started_ns)
         return select, values
 
     @staticmethod
@@ -449,12 +449,13 @@ def _join_filter(filters: Filters, meta: Meta) -> tuple[str, dict[str, Any]]:
     terms, values = ["1"], {}
     if since is not None:
         terms.append("(ended_ns IS NULL OR ended_ns >= :since)")
-        values["since"] = _fitting(since)
+        values["since"] = fitting(since)
     if until is not None:
         terms.append("(began_ns IS NULL OR began_ns <= :until)")
-        values["until"] = _fitting(until)
+        values["until"] = fitting(until)
     return " AND ".join(terms), values
 
 
-def _fitting(ns: int) -> int:
+def fitting(ns: int) -> int:
+    """Return the nearest integer that fits into 64 bits."""
     return max(min(ns, _MAX), -_MAX)

@@ -441,8 +441,8 @@ class TraceObservation:
             f" OR (p.facts & {ix.ALREADY} AND p.reap_ns IS NULL AND max({age}) >= :least))"
             " ORDER BY p.n",
             {
-                "least": max(threshold_ns, 1),
-                "now": self.meta.ended_ns + self.meta.boottime_offset_ns,
+                "least": ix.fitting(max(threshold_ns, 1)),
+                "now": ix.fitting(self.meta.ended_ns + self.meta.boottime_offset_ns),
             },
         )
         for *row, join, exit_join_ns in rows:

@@ -58,6 +58,9 @@ class TemporaryTrace(TraceWriter):
             warn(_in_memory(str(error.strerror)))
         super().__init__(path, meta, rotate=_NO_LIMIT, warn=warn, environ={})
 
+    def __enter__(self) -> TemporaryTrace:
+        return self
+
     def __exit__(self, *error: object) -> None:
         """Delete it."""
         super().__exit__(*error)
