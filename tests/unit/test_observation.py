@@ -14,7 +14,18 @@ from typing import Any, Optional
 
 import pytest
 
-from tests.unit.life_builders import APP, BEGAN, MS, S, adopted, analysis, app, ended, found_dead
+from tests.unit.life_builders import (
+    APP,
+    BEGAN,
+    MS,
+    S,
+    adopted,
+    analysis,
+    app,
+    ended,
+    found_dead,
+    rows,
+)
 from tests.unit.random_analyses import Maker
 from zombiebpf.diagnosis.findings import findings
 from zombiebpf.model.analysis import Analysis, Meta
@@ -326,7 +337,7 @@ def test_several_traces_are_one(tmp_path: Path) -> None:
     for number, half in enumerate(halves):
         path = tmp_path / f"{number}.db"
         with TraceWriter(str(path), meta) as trace:
-            trace.add(half, (observed.joins or [])[number::2])
+            trace.add(rows(half), (observed.joins or [])[number::2])
             trace.close(meta)
         paths.append(str(path))
     with open_traces(paths) as both, both.observation() as together, observe(observed) as one:
@@ -359,7 +370,7 @@ def test_a_value_that_no_trace_has_is_refused_before_anything_is_counted(
     path = tmp_path / "t.db"
     observed = analysis([app(), *(ended(50_000 + n, n * MS) for n in range(9))])
     with TraceWriter(str(path), observed.meta) as trace:
-        trace.add(observed.lives, ())
+        trace.add(rows(observed.lives), ())
         trace.close(observed.meta)
     with sqlite3.connect(path) as db:
         db.execute(f"UPDATE life SET {column} = {value} WHERE pid = 50003")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.life_builders import MS, analysis, ended, life
+from tests.unit.life_builders import MS, analysis, ended, life, rows
 from zombiebpf.trace import TemporaryTrace, temporary
 from zombiebpf.trace.temporary import NAME
 
@@ -51,9 +51,9 @@ def test_it_is_read_and_deleted(base: Path) -> None:
         (directory,) = base.iterdir()
         assert stat.S_IMODE(directory.stat().st_mode) == 0o700
         assert stat.S_IMODE((directory / NAME).stat().st_mode) == 0o600
-        trace.add([ended(1), ended(2, MS)], ())
+        trace.add(rows([ended(1), ended(2, MS)]), ())
         trace.flush()
-        trace.add([ended(3, 2 * MS)], ())
+        trace.add(rows([ended(3, 2 * MS)]), ())
         assert not trace.due  # nobody reads it meanwhile: many rows may wait
         trace.close(META)
         assert pids(trace) == [1, 2, 3]
@@ -64,15 +64,15 @@ def test_it_is_read_and_deleted(base: Path) -> None:
 
 def test_a_report_in_the_middle(base: Path) -> None:
     with TemporaryTrace(META, environ=environ(base)) as trace:
-        trace.add([ended(1)], ())
+        trace.add(rows([ended(1)]), ())
         trace.flush()
-        trace.flush([RUNNING])
+        trace.flush(rows([RUNNING]))
         with trace.open() as read:
             found = read.analysis()
         assert [(each.pid, each.state.value) for each in found.lives] == [
             (2, "running"), (1, "reaped"),
         ]  # fmt: skip
-        trace.add([ended(2)._replace(start_ns=RUNNING.start_ns)], ())
+        trace.add(rows([ended(2)._replace(start_ns=RUNNING.start_ns)]), ())
         trace.close(META)
         assert pids(trace) == [1, 2]
 
@@ -80,7 +80,7 @@ def test_a_report_in_the_middle(base: Path) -> None:
 def test_after_a_failure_it_is_deleted(base: Path) -> None:
     def fail() -> None:
         with TemporaryTrace(META, environ=environ(base)) as trace:
-            trace.add([ended(1)], ())
+            trace.add(rows([ended(1)]), ())
             raise KeyError
 
     with pytest.raises(KeyError):
@@ -92,9 +92,9 @@ def test_where_there_is_no_room_it_is_in_memory(base: Path) -> None:
     said: list[str] = []
     with TemporaryTrace(META, said.append, environ(base), least_free=1 << 62) as trace:
         assert files(base) == []
-        trace.add([ended(1)], ())
-        trace.flush([RUNNING])
-        trace.add([ended(3, 2 * MS)], ())
+        trace.add(rows([ended(1)]), ())
+        trace.flush(rows([RUNNING]))
+        trace.add(rows([ended(3, 2 * MS)]), ())
         trace.close(META)
         assert pids(trace) == [2, 1, 3]
     (line,) = said
@@ -108,16 +108,16 @@ def test_when_room_runs_out_it_goes_on_in_memory(
     said: list[str] = []
     third = life(3, fork_ns=2)
     with TemporaryTrace(META, said.append, environ(base)) as trace:
-        trace.add([ended(1)], ())
+        trace.add(rows([ended(1)]), ())
         trace.flush()
-        trace.flush([RUNNING, third])
+        trace.flush(rows([RUNNING, third]))
         monkeypatch.setattr(temporary, "_free_bytes", lambda directory: 0)
-        trace.add([ended(4, 2 * MS)], ())
+        trace.add(rows([ended(4, 2 * MS)]), ())
         trace.flush()
         assert len(said) == 1
-        trace.add([ended(2)._replace(start_ns=RUNNING.start_ns), ended(5, 3 * MS)], ())
+        trace.add(rows([ended(2)._replace(start_ns=RUNNING.start_ns), ended(5, 3 * MS)]), ())
         trace.flush()
-        trace.add([ended(6, 4 * MS), third], ())
+        trace.add(rows([ended(6, 4 * MS), third]), ())
         trace.close(META)
         with trace.open() as read:
             found = read.analysis()
@@ -132,10 +132,10 @@ def test_when_room_runs_out_it_goes_on_in_memory(
 
 KILLED = """
 import os, signal, sys
-from tests.unit.life_builders import analysis, ended
+from tests.unit.life_builders import analysis, ended, rows
 from zombiebpf.trace import TemporaryTrace
 trace = TemporaryTrace(analysis([]).meta, environ={"TMPDIR": sys.argv[1]})
-trace.add([ended(1)], ())
+trace.add(rows([ended(1)]), ())
 trace.flush()
 if sys.argv[2] == "die":
     os.kill(os.getpid(), signal.SIGKILL)
@@ -178,7 +178,7 @@ def test_the_next_start_deletes_what_a_killed_one_left_and_nothing_else(base: Pa
         names = {each.name for each in base.iterdir()}
         assert not names & left
         with TemporaryTrace(META, environ=environ(base)) as trace:
-            trace.add([ended(7)], ())
+            trace.add(rows([ended(7)]), ())
             trace.close(META)
             assert pids(trace) == [7]
         assert {each.name for each in base.iterdir()} == names  # also that of the living one
@@ -220,7 +220,7 @@ def test_memory_does_not_grow_with_the_number_of_processes(base: Path) -> None:
 
         def observe(first: int, count: int) -> int:
             for start in range(first, first + count, 1000):
-                trace.add([ended(start + n, start + n) for n in range(1000)], ())
+                trace.add(rows([ended(start + n, start + n) for n in range(1000)]), ())
                 if trace.due:
                     trace.flush()
             return tracemalloc.get_traced_memory()[0]

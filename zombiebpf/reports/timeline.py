@@ -19,7 +19,7 @@ from zombiebpf.reports.text_page import Piece, TextPage, left
 from zombiebpf.reports.tree import group_name, prefix
 from zombiebpf.wording.wording import Wording
 
-MAX_JOINS = 10_000  # that are drawn; if there are more, the longest ones
+MAX_JOINS = 2_000  # that are drawn; if there are more, the longest ones
 NAME_SHARE = 0.3  # of the width, at most
 DEEPEST = 6  # levels of the fork tree that are drawn
 
