@@ -134,6 +134,12 @@ def test_a_python_and_its_child() -> None:
     assert Wait in map(type, taken([wait(5, APP)]))
 
 
+def test_a_child_of_what_a_python_forked() -> None:
+    """A fork server may not be known as Python yet: then its forks announce no stack."""
+    server, child = fork(0, P, flags=STACKED), fork(10, C, by=P)
+    assert taken([server, child, exit_(20, C)]) == [server, child, exit_(20, C)]
+
+
 def test_while_a_thread_waits_each_end_may_be_what_it_waits_for() -> None:
     events = plain(0, P)
     assert taken(events, waiting=True) == [events[1], events[3]]

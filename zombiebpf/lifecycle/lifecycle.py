@@ -67,8 +67,8 @@ class Watcher(Protocol):
     """Takes, one by one, the events that concern Python stacks, before the records change.
 
     These are stacks, waits, blocks and snapshots; of processes that a Python forked or that
-    were found by a snapshot, all but zombies and reparentings; reaps by a Python; and while a
-    thread waits, all exits and reaps.
+    were found by a snapshot, and of their descendants, all but zombies and reparentings;
+    reaps by a Python; and while a thread waits, all exits and reaps.
     """
 
     @property
@@ -258,15 +258,19 @@ class Lifecycle:
             if parent_pid == forker_pid:
                 life.parent_start_ns = forker_start_ns
             forker = self._open.get((forker_pid, forker_start_ns))
-            if forker is not None and forker.argv is not None:
-                life.argv, life.argv_cut = forker.argv, forker.argv_cut
+            if forker is not None:
+                if forker.argv is not None:
+                    life.argv, life.argv_cut = forker.argv, forker.argv_cut
+                # it may be a Python that is not known yet: a fork server, say
+                life.watched = forker.watched
             self._open[key] = life
             self._alive += 1
             self._young.append(key)
             self._children.add(parent_tid, key, life)
             if flags & _FORKED_STACKED:
                 life.expect_fork_stack()
-        if flags & _FORKED_STACKED:
+            known = life
+        if flags & _FORKED_STACKED or known.watched:
             self._watch(data, at)
 
     def _snapshot(self, data: bytes, at: int) -> None:
