@@ -267,10 +267,6 @@ class Index:
             f"(reap_ns + exit_ns IS NOT NULL AND NOT reap_exact) * {LATENCY_BOUND}",
             f"(forker_pid IS NOT NULL) * {FORKED}",
             f"(parent_pid IS NOT NULL) * {HAS_PARENT}",
-            *(
-                f"(({missing}) << {MISSING_SHIFT + bit})"
-                for bit, missing in enumerate(self._missing(part))
-            ),
         ]
         init_pid = "NULL"
         if part.has_rows("reparent"):
@@ -288,7 +284,7 @@ class Index:
             f"SELECT NULL AS n, id + {offset} AS row, pid, start_ns, fork_ns, exit_ns, zombie_ns,"
             " reap_ns, max(reap_ns - zombie_ns, 0) AS interval_ns,"
             f" max(reap_ns - exit_ns, 0) AS latency_ns, {_DURATION} AS duration_ns,"
-            f" {' | '.join(facts)} AS facts, fork_site + {frames} AS fork_site,"
+            f" {self._facts(part, facts)} AS facts, fork_site + {frames} AS fork_site,"
             f" CASE WHEN reap_call THEN reap_site + {frames} END AS reap_site,"
             f" fork_stack + {self._stacks[number]} AS fork_stack,"
             f" ifnull(forker_pid, parent_pid) AS above_pid, {by_forker.format('tid')} AS above_tid,"
@@ -300,28 +296,34 @@ class Index:
         return select, values
 
     @staticmethod
-    def _missing(part: Part) -> list[str]:
-        """Return the conditions of facts that a report shows as `-`; see summary.absences()."""
+    def _facts(part: Part, facts: Sequence[str]) -> str:
+        """Return the expression of all facts.
+
+        Most processes are alike: nothing of them is missing or inexact, and they exited with
+        0. For those it is a constant, which takes half of the time.
+        """
         empty, dash = (
             ", ".join(
-                str(row[0])
-                for row in part.db.execute("SELECT id FROM text WHERE value = ? LIMIT 10000", (v,))
+                str(row[0]) for row in part.db.execute("SELECT id FROM text WHERE value = ?", (v,))
             )
             for v in ("[]", '["-"]')
         )
-        no_argv = f"(argv IS NULL OR argv IN ({empty}))"
-        running = "reap_ns IS NULL AND zombie_ns IS NULL AND NOT was_zombie"
-        return [
-            "forker_pid IS NULL",
-            f"CASE WHEN {no_argv} THEN ifnull(comm IN ('', '-'), 1)"
-            f" ELSE argv IN ({dash}) AND NOT argv_cut END",
-            f"NOT {_ENDED} AND NOT ({running} AND exit_ns IS NULL)",
-            f"zombie_ns IS NULL AND ((reap_ns IS NOT NULL AND NOT {_BY_KERNEL})"
-            f" OR ({running} AND exit_ns IS NOT NULL))",
-            "exit_ns IS NULL AND reap_ns IS NOT NULL",
-            "reaper_pid IS NULL AND CASE WHEN reaped_by IS NULL THEN reap_ns IS NOT NULL"
-            " ELSE reaped_by <> 'kernel' END OR (reaped_by IS NULL AND reap_ns IS NOT NULL)",
-        ]
+        every = " | ".join([
+            *facts,
+            *(
+                f"(({missing}) << {MISSING_SHIFT + bit})"
+                for bit, missing in enumerate(_missing(empty, dash))
+            ),
+        ])  # fmt: skip
+        if part.has_rows("reparent"):
+            return every
+        usual = REAPED << STATE_SHIFT | HAS_INTERVAL | HAS_LATENCY | FORKED
+        return (
+            "CASE WHEN reap_ns + zombie_ns + exit_ns + forker_pid + reaper_pid IS NOT NULL"
+            " AND parent_pid IS NULL AND wait_status = 0 AND zombie_exact AND reap_exact"
+            f" AND NOT was_zombie AND reaped_by <> 'kernel' AND argv NOT IN ({empty})"
+            f" AND argv NOT IN ({dash}) THEN {usual} ELSE {every} END"
+        )
 
     def _check(self, part: Part, table: str, id_: str, valid: str) -> None:
         found = part.db.execute(
@@ -431,6 +433,26 @@ class Index:
             f" AND facts & {FORKED} AND facts & {HAS_PARENT} = 0",
             (above,),
         )
+
+
+def _missing(empty: str, dash: str) -> list[str]:
+    """Return the conditions of facts that a report shows as `-`; see summary.absences().
+
+    `empty` are the ids of empty command lines, `dash` those of `-` alone.
+    """
+    no_argv = f"(argv IS NULL OR argv IN ({empty}))"
+    running = "reap_ns IS NULL AND zombie_ns IS NULL AND NOT was_zombie"
+    return [
+        "forker_pid IS NULL",
+        f"CASE WHEN {no_argv} THEN ifnull(comm IN ('', '-'), 1)"
+        f" ELSE argv IN ({dash}) AND NOT argv_cut END",
+        f"NOT {_ENDED} AND NOT ({running} AND exit_ns IS NULL)",
+        f"zombie_ns IS NULL AND ((reap_ns IS NOT NULL AND NOT {_BY_KERNEL})"
+        f" OR ({running} AND exit_ns IS NOT NULL))",
+        "exit_ns IS NULL AND reap_ns IS NOT NULL",
+        "reaper_pid IS NULL AND CASE WHEN reaped_by IS NULL THEN reap_ns IS NOT NULL"
+        " ELSE reaped_by <> 'kernel' END OR (reaped_by IS NULL AND reap_ns IS NOT NULL)",
+    ]
 
 
 def _offsets(parts: Sequence[Part], table: str) -> list[int]:
