@@ -15,6 +15,7 @@ COUNT, QUICK_COUNT = 1_000_000, 10_000
 TOOLS = ("zombiebpf-run", "zombiebpf-attach-o")
 SLICES = 100
 EVERY_S = 0.2
+LIMIT_S = 1200.0
 
 
 def measure(programs: Programs, count: int, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def measure(programs: Programs, count: int, progress: Callable[[str], None]) -> 
             command = programs.command("fork_wait", count // SLICES, SLICES)
             before = processes.cpu_ns(observation.own())
             try:
-                timing = observation.stage.run(command, ready=watcher.start)
+                timing = observation.stage.run(command, ready=watcher.start, timeout_s=LIMIT_S)
             finally:
                 done.set()
             watcher.join()

@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 _CPUCLOCK_SCHED = 2  # linux/posix-timers.h: the clock of all threads' run time, in ns
 _END_S = 5.0  # from SIGTERM to SIGKILL
 _READY_S = 60.0
-_LINE_S = 120.0
+LINE_S = 120.0
 
 
 class ProcessFailed(Exception):
@@ -137,13 +137,13 @@ class Process:
         except BrokenPipeError:
             raise ProcessFailed(self.problem("reads no more")) from None
 
-    def line(self) -> str:
+    def line(self, timeout_s: float = LINE_S) -> str:
         """Return the next line of its standard output, a pipe. ProcessFailed if none comes."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._printed:
-            if not select.select([descriptor], [], [], _LINE_S)[0]:
-                raise ProcessFailed(self.problem(f"printed nothing for {_LINE_S:.0f} s"))
+            if not select.select([descriptor], [], [], timeout_s)[0]:
+                raise ProcessFailed(self.problem(f"printed nothing for {timeout_s:.0f} s"))
             read = os.read(descriptor, 1 << 16)
             if not read:
                 raise ProcessFailed(self.problem("printed nothing more"))

@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from bench.processes import Process, ProcessFailed, ended
+from bench.processes import LINE_S, Process, ProcessFailed, ended
 
 SOURCES = Path(__file__).with_name("workloads")
 SLICE_NS = 2_500_000
@@ -103,12 +103,16 @@ class Stage:
         command: Sequence[str],
         ready: Callable[[], None] = lambda: None,
         done: Callable[[], None] = lambda: None,
+        timeout_s: float = LINE_S,
     ) -> Timing:
-        """Run a workload; `ready` is called right before its timed work, `done` right after."""
+        """Run a workload; `ready` is called right before its timed work, `done` right after.
+
+        ProcessFailed if it fails, or its timed work takes longer than `timeout_s`.
+        """
         self.begin(command)
         ready()
         self.go()
-        printed = self._process.line()
+        printed = self._process.line(timeout_s)
         done()
         return parse(printed)
 

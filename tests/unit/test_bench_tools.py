@@ -57,6 +57,7 @@ def test_strace_is_read(tmp_path: Path) -> None:
         "3 100.000000 wait4(-1,  <unfinished ...>\n7 100.250000 exit_group(0)     = ?\n"
         "3 100.500000 <... wait4 resumed>[{WIFEXITED(s)}], 0, NULL) = 7\n"
         "3 100.600000 wait4(-1, NULL, WNOHANG, NULL) = 77\n"
+        "3 100.700000 exit_group(0)     = ?\n"
     )
     file = output(tmp_path, text)
     assert tools.reported_strace(file, 7).reaper == 3
