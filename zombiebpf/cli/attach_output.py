@@ -12,6 +12,7 @@ from typing import Optional
 from zombiebpf.cli.console import STDOUT, discard, say
 from zombiebpf.cli.follow import LineWriter, StatusLine
 from zombiebpf.cli.options import ReportOptions, TraceOptions
+from zombiebpf.cli.progress import write_report
 from zombiebpf.model.analysis import Meta
 from zombiebpf.model.join import Join
 from zombiebpf.model.life import Life, LifeRow, State
@@ -116,8 +117,7 @@ class AttachOutput:
         assert self._trace is not None
         filters = Filters(min_zombie_ns=self._min_zombie_ns)
         try:
-            with self._trace.open() as trace, trace.observation(filters) as observation:
-                self._output.write(observation, self._format)
+            write_report(self._trace.open(), self._output, self._format, filters)
         except BrokenPipeError:
             self._stop_printing()
 

@@ -107,9 +107,12 @@ def _suggest_other_parts(paths: Sequence[str], trace: Trace) -> None:
 
 
 def _write(trace: Trace, filters: Filters, format_: str, output: Output) -> None:
-    with progress_bar() as progress, trace.observation(filters, progress) as observation:
+    with (
+        progress_bar(output, format_) as bar,
+        trace.observation(filters, bar.advance) as observation,
+    ):
         try:
-            output.write(observation, format_)
+            output.write(observation, format_, bar.stop)
         except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
             raise DamagedTraceError(f"no report can be made of what is in it: {error}") from None
         kept = observation.count

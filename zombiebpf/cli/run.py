@@ -12,6 +12,7 @@ import click
 
 from zombiebpf.cli import options
 from zombiebpf.cli.console import HELP_SETTINGS, say
+from zombiebpf.cli.progress import write_report
 from zombiebpf.cli.values import parse_hooks, seconds
 from zombiebpf.command.inherited import InheritedState, leave_deleted_directory
 from zombiebpf.command.start import require_program
@@ -88,8 +89,7 @@ def run(
             observed = CommandRun(probes, inherited, rules, open_trace=trace.opener(say))
             stack.enter_context(observed).run(command.cmd, user, environ, command.linger)
         try:
-            with observed.open() as written, written.observation() as observation:
-                output.write(observation, format_)
+            write_report(observed.open(), output, format_)
         except BrokenPipeError:
             pass  # nobody wants the rest of the report: no failure
         except ZombiebpfError as error:

@@ -17,6 +17,7 @@ from zombiebpf.trace.open_file import damage_of, open_part
 from zombiebpf.trace.part import Part
 
 ALL = Filters()  # excludes nothing
+_STEPS = 1_000_000  # of SQLite's virtual machine, some 10 ms, between two calls of `progress`
 
 
 def read_trace(path: str, filters: Filters = ALL) -> Analysis:
@@ -94,11 +95,13 @@ class Trace:
     ) -> Iterator[TraceObservation]:
         """Index the processes that pass `filters` and their joins, and answer questions on them.
 
-        `progress` is called with the number of processes read, and of all. One observation of a
-        trace can be open at a time.
+        `progress` is called with the number of processes read, and of all; with 0 and 0 during
+        queries. One observation of a trace can be open at a time.
         """
         with damage_of(", ".join(dict.fromkeys(name for name, _ in self._parts[:3]))):
             parts = [part for _, part in self._parts]
+            for part in parts:
+                part.db.set_progress_handler(lambda: progress(0, 0), _STEPS)
             index = Index(parts, self.meta, filters, unique=self._several)
             yield TraceObservation(index, self.meta, self.observed_joins, progress)
 

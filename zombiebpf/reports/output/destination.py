@@ -25,6 +25,8 @@ from zombiebpf.reports.output.source_lines import read_source_line
 
 Writer = Callable[[TextIO, TextOptions], None]
 
+FOR_PEOPLE = ("text", "tree")
+
 _NAMED = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
 _NUMBERED = re.compile(r"(?:/dev/fd|/proc/self/fd)/(\d{1,9})")
 
@@ -54,13 +56,26 @@ class Output:
         else:
             self._path = _require_writable(path)
 
-    def write(self, observation: Observation, format_: str) -> None:
-        """Write the report, once.
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the report goes to a terminal."""
+        if self._path is not None:
+            return False
+        return (self._held or self._stream).isatty()
+
+    def write(
+        self, observation: Observation, format_: str, ready: Callable[[], None] = lambda: None
+    ) -> None:
+        """Write the report, once. Before the first byte of one for people `ready` is called.
 
         If the file cannot be written after all (disk full), write it to `stream`, so that it
         is not lost, and raise ZombiebpfError. Raise BrokenPipeError if the reader has closed.
         """
-        self.write_by(functools.partial(FORMATS[format_], observation), format_ in ("text", "tree"))
+        report = functools.partial(FORMATS[format_], observation)
+        if format_ in FOR_PEOPLE:
+            self.write_by(_in_one_piece(report, ready), True)
+        else:
+            self.write_by(report, False)
 
     def write_by(self, report: Writer, for_people: bool) -> None:
         """Write what `report` writes, as write() does.
@@ -87,6 +102,18 @@ class Output:
                 _write_stream(report, for_people, self._stream)
                 where = "the report stands above instead"
         return ZombiebpfError(f"{self._name}: {problem}; {where}")
+
+
+def _in_one_piece(report: Writer, ready: Callable[[], None]) -> Writer:
+    """Return a writer that writes nothing before the report is complete: it is short."""
+
+    def write(out: TextIO, options: TextOptions) -> None:
+        page = io.StringIO()
+        report(page, options)
+        ready()
+        out.write(page.getvalue())
+
+    return write
 
 
 class _BlockingFile(io.FileIO):
