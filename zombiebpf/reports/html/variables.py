@@ -98,7 +98,8 @@ def _figures(observation: Observation) -> list[tuple[str, str, str]]:
 def _finding(
     found: Finding, observation: Observation, page_data: PageData, source: SourceReader
 ) -> dict[str, Any]:
-    lanes = (page_data.lane_of[each] for each in found.processes if each in page_data.lane_of)
+    first = found.processes[0] if found.processes else None
+    shown = next((each for each in found.processes if each in page_data.lane_of), first)
     return {
         "kind": printable(found.kind),
         "severity": found.severity,
@@ -106,8 +107,8 @@ def _finding(
         "evidence": [_sentence(each) for each in found.evidence],
         "fix": _sentence(found.fix),
         "site": _site(found.site, source) if found.site else None,
-        "lane": next(lanes, None),
-        "pid": WORDS.pid(observation.life(found.processes[0])) if found.processes else None,
+        "lane": None if shown is None else page_data.lane_of.get(shown),
+        "pid": None if shown is None else WORDS.pid(observation.life(shown)),
         "incomplete": found.incomplete,
     }
 
