@@ -236,42 +236,40 @@ class ForkTree:
         """See Observation.densities()."""
         if not self._groups:
             return {}
-        running = self._density(bins, span, "run_ns", "dead_ns")
-        zombie = self._density(bins, span, "zombie_ns", "gone_ns")
-        nothing = [0.0] * bins
+        numbers = set(self._groups.values())
+        running, zombie = ({each: [0.0] * bins for each in numbers} for _ in range(2))
+        of_key = {key: (running[each], zombie[each]) for key, each in self._groups.items()}
+        first, last = span[0], max(span[1], span[0] + 1)
+        scale = bins / (last - first)
+        for key, run_ns, dead_ns, zombie_ns, gone_ns in self._db.execute(
+            "SELECT key, run_ns, dead_ns, zombie_ns, gone_ns FROM temp.member"
+        ):
+            times = of_key[key]
+            for begin, end, bin_times in (
+                (run_ns, dead_ns, times[0]),
+                (zombie_ns, gone_ns, times[1]),
+            ):
+                if begin is None or begin >= end:
+                    continue
+                if first <= begin and end < last:
+                    bin_ = int((begin - first) * scale)
+                    if bin_ == int((end - first) * scale):  # nearly all of many are so short
+                        bin_times[bin_] += end - begin
+                        continue
+                _spread(bin_times, max(begin, first) - first, min(end, last) - first, scale)
         return {
-            number: Density(running.get(number, nothing), zombie.get(number, nothing))
-            for number in set(self._groups.values())
-        }
+            number: Density(*(
+                [round(each * scale, 3) for each in times[number]] for times in (running, zombie)
+            ))
+            for number in numbers
+        }  # fmt: skip
 
-    def _density(
-        self, bins: int, span: tuple[int, int], begin: str, end: str
-    ) -> dict[int, list[float]]:
-        """Return the mean number of processes in each bin, by group."""
-        length = max(span[1] - span[0], 1)
-        scale = bins / length
-        sums: dict[int, list[float]] = {}  # nanoseconds in each bin
-        place = f"min(max({{}} - {span[0]}, 0), {length})"
-        within = (
-            f"(SELECT key, {place.format(begin)} AS a, {place.format(end)} AS b FROM temp.member"
-            f" WHERE {begin} < {end})"
-        )
-        first, last = (f"CAST({each} * {scale!r} AS INTEGER)" for each in "ab")
-        for key, bin_, total in self._db.execute(
-            f"SELECT key, {first} AS bin, total(b - a) FROM {within} WHERE bin = {last}"
-            " GROUP BY key, bin"
-        ):
-            sums.setdefault(self._groups[key], [0.0] * (bins + 1))[bin_] += total
-        for key, bin_, a, b in self._db.execute(
-            f"SELECT key, {first} AS bin, a, b FROM {within} WHERE bin <> {last}"
-        ):
-            parts = sums.setdefault(self._groups[key], [0.0] * (bins + 1))
-            for each in range(bin_, min(int(b * scale), bins - 1) + 1):
-                parts[each] += min(b, (each + 1) / scale) - max(a, each / scale)
-        return {
-            number: [round(each * scale, 3) for each in parts[:bins]]
-            for number, parts in sums.items()
-        }
+
+def _spread(bin_times: list[float], begin: int, end: int, scale: float) -> None:
+    """Add what lies in each bin of a time within the span."""
+    for bin_ in range(int(begin * scale), min(int(end * scale), len(bin_times) - 1) + 1):
+        part = min(end, (bin_ + 1) / scale) - max(begin, bin_ / scale)
+        bin_times[bin_] += max(part, 0.0)
 
 
 def _comparable(start_ns: Any) -> int:

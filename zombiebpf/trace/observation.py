@@ -84,6 +84,7 @@ class TraceObservation:
         self.has_joins = has_joins
         self.frame_at = lru_cache(maxsize=20_000)(self._frame_at)
         self.stack_at = lru_cache(maxsize=20_000)(self._stack_at)
+        self.users_of = lru_cache(maxsize=20_000)(self._users_of)
         self._tree: Optional[ForkTree] = None
         self._sorts = 0
 
@@ -576,20 +577,31 @@ class TraceObservation:
 
     def at(self, pid: Optional[int], ns: Optional[int]) -> Optional[int]:
         """See Observation."""
-        if not pid:
+        users = self.users_of(pid) if pid else ()
+        if len(users) < 2:
+            if not users:
+                return None
+            n, fork_ns, reap_ns = users[0]
+            forked = ns is None or fork_ns is None or fork_ns <= ns
+        elif ns is None:
             return None
+        else:
+            row = self._db.execute(
+                "SELECT n, reap_ns FROM temp.process WHERE pid = ? AND (fork_ns IS NULL"
+                " OR fork_ns <= ?) ORDER BY fork_ns DESC, n DESC LIMIT 1",
+                (pid, ns),
+            ).fetchone()
+            forked = row is not None
+            n, reap_ns = row or (0, None)
+        reaped = ns is not None and reap_ns is not None and reap_ns < ns
+        return n if forked and not reaped else None
+
+    def _users_of(self, pid: int) -> Sequence[tuple[int, Optional[int], Optional[int]]]:
+        """Return number, fork and reap of the processes with a PID, of several the first two."""
         self._index.need_pids()
-        if ns is None:
-            found = self._db.execute(
-                "SELECT n FROM temp.process WHERE pid = ? LIMIT 2", (pid,)
-            ).fetchall()
-            return found[0][0] if len(found) == 1 else None
-        row = self._db.execute(
-            "SELECT n, reap_ns FROM temp.process WHERE pid = ? AND (fork_ns IS NULL"
-            " OR fork_ns <= ?) ORDER BY fork_ns DESC, n DESC LIMIT 1",
-            (pid, ns),
-        ).fetchone()
-        return None if row is None or (row[1] is not None and row[1] < ns) else row[0]
+        return self._db.execute(
+            "SELECT n, fork_ns, reap_ns FROM temp.process WHERE pid = ? LIMIT 2", (pid,)
+        ).fetchall()
 
     def placed_joins(self, most: int) -> Iterator[PlacedJoin]:
         """See Observation."""
