@@ -46,14 +46,15 @@ def measure(
 def _observe(observer: Process, seconds: float) -> dict[str, float]:
     observer.wait_until(lambda: "attached" in observer.errors(), "ready")
     ready_s = (time.monotonic_ns() - observer.started_ns) / 1e9
-    ready_cpu_s = processes.cpu_ns([observer.pid]) / 1e9
+    own = processes.tree(observer.pid)
+    ready_cpu_s = processes.cpu_ns(own) / 1e9
     time.sleep(1)  # what it has to do once
-    before, began = processes.cpu_ns([observer.pid]), time.monotonic_ns()
+    before, began = processes.cpu_ns(own), time.monotonic_ns()
     time.sleep(seconds)
-    used, took = processes.cpu_ns([observer.pid]) - before, time.monotonic_ns() - began
+    used, took = processes.cpu_ns(own) - before, time.monotonic_ns() - began
     return {
         "ready_s": ready_s,
         "ready_cpu_s": ready_cpu_s,
         "idle_s_per_min": used / took * 60,
-        "pss_bytes": processes.pss_bytes([observer.pid]),
+        "pss_bytes": processes.pss_bytes(own),
     }
