@@ -39,7 +39,8 @@ def test_exit_status(script: str, code: int) -> None:
 
 def test_nothing_stays_in_the_kernel(tmp_path: Path) -> None:
     """What was attached is detached when zombiebpf exits, not some time later."""
-    done = zombiebpf(*QUIET, "sh", "-c", f"cp /proc/$PPID/fdinfo/* {tmp_path}")
+    # a file that is open for a moment may be gone when cp comes to it
+    done = zombiebpf(*QUIET, "sh", "-c", f"cp /proc/$PPID/fdinfo/* {tmp_path} || true")
     assert done.returncode == 0, done.stderr
     objects = objects_of(tmp_path)
     assert [each for each in objects if each.kind == "link" and is_in_kernel(each)] == []

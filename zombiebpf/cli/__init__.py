@@ -40,6 +40,10 @@ Exit codes:
 
 # Command -> its line in --help. A command's module is imported only when the command is used:
 # together they take a quarter of a second.
+# Container objects that are made, less those that are freed, before the cycle collector looks at
+# the new ones. Process records have no cycles; at Python's 700 it walked over them all the time.
+_COLLECT_AFTER = 100_000
+
 COMMANDS = {
     "attach": "Observe what already runs: processes, with all their descendants, until it ends.",
     "compare": "Compare two traces, or JSON reports: lives, zombies, how long, by the line that"
@@ -63,6 +67,7 @@ class _Commands(click.Group):
         module = importlib.import_module(f"zombiebpf.cli.{cmd_name}")
         if not gc.isenabled():  # by zombiebpf.__main__
             gc.freeze()  # modules stay
+            gc.set_threshold(_COLLECT_AFTER)
             gc.enable()
         command: click.Command = getattr(module, cmd_name)
         return command

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import gc
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Callable, Optional
 
 from zombiebpf.attribution.rules.matching import Rules
@@ -26,18 +24,6 @@ from zombiebpf.observe.pipeline import Pipeline
 from zombiebpf.trace import TemporaryTrace, Trace, TraceWriter
 
 _RECENT_NS = 1_000_000_000  # how long ago the sender of a signal may have been reaped
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Switch the cycle collector off: process records have no cycles, and it walks them all."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 class _RunSink:
@@ -113,7 +99,7 @@ class CommandRun:
         self._meta = lambda: describe(self._observer, argv, started, time.monotonic_ns(), wall)
         self._drop_trace()
         trace = self._sink.trace = self._open_trace(self._meta())
-        with _no_collector(), Supervision(self._inherited, self._is_observed) as supervision:
+        with Supervision(self._inherited, self._is_observed) as supervision:
             with self._observer.following_forks():
                 supervision.supervise(start.start(argv, user, environ, self._inherited))
             self._inherited.release_descriptors()
