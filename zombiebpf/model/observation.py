@@ -132,7 +132,8 @@ class Group:
     zombies: int
     first_ns: Optional[int]  # the first fork
     last_ns: Optional[int]  # the last reap, or the end of the observation
-    intervals: Optional[Distribution]  # zombie intervals
+    longest_ns: Optional[int]  # the longest zombie interval
+    intervals: Optional[Distribution]  # zombie intervals, if they were asked for
 
 
 class PlacedJoin(NamedTuple):
@@ -258,12 +259,12 @@ class Observation(Protocol):
     def orphans(self) -> Iterator[Orphan]:
         """Yield children whose parent a signal killed, with their first reparenting by that."""
 
-    def tree(self, most: int, outliers: int) -> Sequence[Branch]:
+    def tree(self, most: int, outliers: int, percentiles: bool = True) -> Sequence[Branch]:
         """Return the fork tree, forkers before their children.
 
         If there are more than `most` processes, about `outliers` have a place of their own:
         zombies, reparented ones, the longest zombies, and those with most children. All others
-        are in groups.
+        are in groups. Without `percentiles` their `intervals` are left out, which is faster.
         """
 
     def grouped_zombies(self, least_ns: int) -> Iterator[tuple[int, int, int]]:

@@ -85,7 +85,7 @@ class ForkTree:
         )
         return (row[0] for row in rows)
 
-    def branches(self, most: int, outliers: int) -> Sequence[Branch]:
+    def branches(self, most: int, outliers: int, percentiles: bool) -> Sequence[Branch]:
         """See Observation.tree()."""
         places: dict[Optional[int], list[_Place]] = {}
         if self._count <= most:
@@ -93,7 +93,7 @@ class ForkTree:
             self._db.execute("INSERT INTO temp.kept SELECT n FROM temp.tree")
         else:
             self._keep(outliers)
-            self._make_groups(places, max(outliers // 50, _LEAST_GROUPS))
+            self._make_groups(places, max(outliers // 50, _LEAST_GROUPS), percentiles)
         for n, parent, *order in self._db.execute(
             f"SELECT n, t.parent, {_BEGIN}, p.start_ns FROM temp.kept JOIN temp.tree AS t USING (n)"
             " JOIN temp.process AS p USING (n)"
@@ -154,7 +154,9 @@ class ForkTree:
             "UPDATE temp.tree SET parent = NULL WHERE parent NOT IN (SELECT n FROM temp.kept)"
         )
 
-    def _make_groups(self, places: dict[Optional[int], list[_Place]], most: int) -> None:
+    def _make_groups(
+        self, places: dict[Optional[int], list[_Place]], most: int, percentiles: bool
+    ) -> None:
         """Group the others by the place above them and their line; the smallest are one group."""
         db = self._db
         sites = db.execute("SELECT ifnull(max(fork_site), 0) + 2 FROM temp.process").fetchone()[0]
@@ -177,26 +179,12 @@ class ForkTree:
         state = f"facts >> {ix.STATE_SHIFT} & 3"
         rows = db.execute(
             f"SELECT key, count(*), count(interval_ns), sum({state} = {ix.RUNNING}),"
-            f" sum({state} = {ix.ZOMBIE}), min(fork_ns), min(n), max(gone_ns)"
+            f" sum({state} = {ix.ZOMBIE}), min(fork_ns), min(n), max(gone_ns), max(interval_ns)"
             " FROM temp.member GROUP BY key"
         ).fetchall()
         rows.sort(key=lambda row: (-row[1], row[0]))
         self._groups = {row[0]: min(number, most) for number, row in enumerate(rows)}
-        intervals: Counter[int] = Counter()
-        for number, row in enumerate(rows):
-            intervals[min(number, most)] += row[2]
-        figures = {number: Figures(count) for number, count in intervals.items() if count}
-        collect(
-            db.execute(
-                "SELECT interval_ns, key FROM temp.member WHERE interval_ns IS NOT NULL"
-                " ORDER BY interval_ns"
-            ),
-            {
-                (key,): (figures[number],)
-                for key, number in self._groups.items()
-                if number in figures
-            },
-        )
+        figures = self._group_figures(rows) if percentiles else {}
         for number in range(min(len(rows), most + 1)):
             those = rows[number : number + 1] if number < most else rows[most:]
             parent, site = divmod(those[0][0], sites)
@@ -219,9 +207,32 @@ class ForkTree:
                 zombies=sum(row[4] for row in those),
                 first_ns=min(forks, default=None),
                 last_ns=max(row[7] for row in those),
+                longest_ns=max((row[8] for row in those if row[8] is not None), default=None),
                 intervals=known.distribution() if known else None,
             )
             places.setdefault(place, []).append(_Place((begin, start_ns, first), None, group))
+
+    def _group_figures(self, rows: Sequence[tuple[Any, ...]]) -> Mapping[int, Figures]:
+        """Return the figures of zombie intervals, by the number of the group.
+
+        `rows` begin with key, number of processes and number of zombie intervals.
+        """
+        intervals: Counter[int] = Counter()
+        for row in rows:
+            intervals[self._groups[row[0]]] += row[2]
+        figures = {number: Figures(count) for number, count in intervals.items() if count}
+        collect(
+            self._db.execute(
+                "SELECT interval_ns, key FROM temp.member WHERE interval_ns IS NOT NULL"
+                " ORDER BY interval_ns"
+            ),
+            {
+                (key,): (figures[number],)
+                for key, number in self._groups.items()
+                if number in figures
+            },
+        )
+        return figures
 
     def zombies(self, least_ns: int) -> Iterator[tuple[int, int, int]]:
         """See Observation.grouped_zombies()."""
@@ -245,18 +256,19 @@ class ForkTree:
             "SELECT key, run_ns, dead_ns, zombie_ns, gone_ns FROM temp.member"
         ):
             times = of_key[key]
-            for begin, end, bin_times in (
-                (run_ns, dead_ns, times[0]),
-                (zombie_ns, gone_ns, times[1]),
-            ):
-                if begin is None or begin >= end:
-                    continue
-                if first <= begin and end < last:
-                    bin_ = int((begin - first) * scale)
-                    if bin_ == int((end - first) * scale):  # nearly all of many are so short
-                        bin_times[bin_] += end - begin
-                        continue
-                _spread(bin_times, max(begin, first) - first, min(end, last) - first, scale)
+            if run_ns is not None and run_ns < dead_ns:
+                bin_ = int((run_ns - first) * scale)
+                if first <= run_ns and dead_ns < last and bin_ == int((dead_ns - first) * scale):
+                    times[0][bin_] += dead_ns - run_ns  # so are nearly all, if there are many
+                else:
+                    _spread(times[0], max(run_ns, first) - first, min(dead_ns, last) - first, scale)
+            if zombie_ns is not None and zombie_ns < gone_ns:
+                bin_ = int((zombie_ns - first) * scale)
+                if first <= zombie_ns and gone_ns < last and bin_ == int((gone_ns - first) * scale):
+                    times[1][bin_] += gone_ns - zombie_ns
+                else:
+                    begin, end = max(zombie_ns, first), min(gone_ns, last)
+                    _spread(times[1], begin - first, end - first, scale)
         return {
             number: Density(*(
                 [round(each * scale, 3) for each in times[number]] for times in (running, zombie)

@@ -524,10 +524,10 @@ class TraceObservation:
 
     # places in the fork tree and in time
 
-    def tree(self, most: int, outliers: int) -> Sequence[Branch]:
+    def tree(self, most: int, outliers: int, percentiles: bool = True) -> Sequence[Branch]:
         """See Observation."""
         self._tree = self._fork_tree()
-        return self._tree.branches(most, outliers)
+        return self._tree.branches(most, outliers, percentiles)
 
     def _fork_tree(self) -> ForkTree:
         return ForkTree(self._db, self.count, self.meta, self.life, self.frame_at)

@@ -47,7 +47,7 @@ class PageData:
         self._frames: dict[Frame, int] = {}
         self._stacks: dict[Stack, int] = {}
         self._outside: dict[tuple[int, Optional[str]], int] = {}
-        self._lanes = observation.tree(most, most // 2)
+        self._lanes = observation.tree(most, most // 2, percentiles=False)
         self.lane_of = {
             lane.n: number for number, lane in enumerate(self._lanes) if lane.n is not None
         }
@@ -246,5 +246,5 @@ def _shared(group: Group, density: Density) -> dict[str, Any]:
         "count": group.count,
         "running": density.running,
         "zombie": density.zombie,
-        "longest": group.intervals.max_ns if group.intervals is not None else 0,
+        "longest": group.longest_ns or 0,
     }
