@@ -35,6 +35,7 @@ from bench import (
     start,
     storm,
     tools,
+    work,
 )
 from bench.budgets import Verdict
 from bench.processes import ProcessFailed
@@ -50,6 +51,7 @@ PARTS: dict[str, Callable[[Programs, bool, Progress], Any]] = {
     "tools": lambda programs, quick, say: overhead.measure(
         programs, overhead.QUICK if quick else overhead.FULL, say
     ),
+    "work": lambda programs, quick, say: work.measure(programs, 1 if quick else 5, quick, say),
     "storm": lambda programs, quick, say: storm.measure(
         programs,
         overhead.QUICK.tools if quick else overhead.FULL.tools,

@@ -117,6 +117,8 @@ def _tables(document: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
             "compiling",
             Table(("wall", "CPU"), [[_s(compiling["wall_s"]), _s(compiling["cpu_s"])]]),
         )
+    if "work" in parts:
+        yield "work", _work(parts["work"])
     if "probes" in parts:
         yield "probes", _probes(parts["probes"])
     if "stacks" in parts:
@@ -130,6 +132,17 @@ def _tables(document: Mapping[str, Any]) -> Iterator[tuple[str, Table]]:
         yield "trace", _trace(parts["reports"])
     if "browser" in parts:
         yield "browser", Table(("processes", "what", "result"), parts["browser"])
+
+
+def _work(found: Mapping[str, Mapping[str, Sequence[float]]]) -> Table:
+    rows = [
+        [part, *(_us(median(each[part])) if part in each else NOTHING for each in found.values())]
+        for part in next(iter(found.values()))
+    ]
+    total = [sum(median(values) for values in each.values()) for each in found.values()]
+    rows.append(["all", *(f"**{_us(value)}**" for value in total)])
+    header = ("us a process", *(NAMES.get(name, name) for name in found))
+    return Table(header, rows)
 
 
 def _failed(document: Mapping[str, Any]) -> list[str]:

@@ -101,7 +101,7 @@ def _split(rounds: int, file: Path, progress: Callable[[str], None]) -> dict[str
     python = [sys.executable, "-X", "importtime", "-m"]
     for number in range(rounds):
         progress(f"where the start goes, round {number + 1} of {rounds}")
-        _python([sys.executable, "-m", "bench.start_split", str(file), _TRUE])
+        _python([sys.executable, "-m", "bench.split", "start", str(file), _TRUE])
         for name, ms in json.loads(file.read_text(encoding="utf-8")).items():
             parts.setdefault(name, [0.0] * number).append(ms)
         printed = _python([*python, "zombiebpf", "run", "--report", os.devnull, "--", _TRUE])

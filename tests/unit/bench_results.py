@@ -72,6 +72,7 @@ def document() -> dict[str, Any]:
             },
             "storm": {"tools": {"zombiebpf-run": storm, "perf-record": {"error": "no"}},
                       "long": {**storm, "seconds": 30, "lost": 0}},
+            "work": {"fork_wait": {"SQLite": [1.0, 3.0, 2.0]}, "python_join": {"SQLite": [9.0]}},
             "probes": {"zombiebpf-run": ran, "zombiebpf-attach-o": ran},
             "stacks": {"0": {"fork_ns": [1000.0], "all_ns": [9000.0]},
                        **{depth: {"fork_ns": [4000.0], "all_ns": [15000.0]}

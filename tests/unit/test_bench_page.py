@@ -30,6 +30,7 @@ def test_the_page_has_every_table_and_names_what_failed() -> None:
     assert "| `zombiebpf run` | 1.2 | yes | wrong | no | 2.0 | 2.0 | 0.10 | 1 |" in text
     assert "| `perf trace true` | no perf here | - |" in text
     assert "| smaller ones together | 0.1 |" in text
+    assert "| SQLite | 2.0 | 9.0 |\n| all | **2.0** | **9.0** |" in text
     assert "| `zb_fork` | 1.50 (1.0 x 1500 ns) |" in text
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import processes, start, start_split, storm, tools
-from bench.start_split import PARTS, Clock, Part
+from bench import processes, split, start, storm, tools
+from bench.split import START, WORK, Clock, Part
 from bench.tools import Reported
 
 STAGES = {"fork_ns": 1, "exit_ns": 2, "zombie_ns": 3, "reap_ns": 4}
@@ -146,8 +146,8 @@ def test_the_clock_gives_each_part_its_own_time() -> None:
     assert clock.spent_ns == {"load on_fork": 5, "attach": 35}
 
 
-@pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
-def test_each_part_of_the_start_is_a_function(part: start_split.Part) -> None:
+@pytest.mark.parametrize("part", [*START, *WORK], ids=lambda part: part.name)
+def test_each_part_of_the_start_is_a_function(part: split.Part) -> None:
     owner = importlib.import_module(part.module)
     for name in part.path.split("."):
         owner = getattr(owner, name)

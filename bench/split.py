@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""python -m bench.start_split FILE COMMAND: `zombiebpf run COMMAND`, its start taken apart.
+"""python -m bench.split start|work FILE COMMAND: `zombiebpf run COMMAND`, taken apart.
 
-Functions of zombiebpf are wrapped, and each one's CPU time counted without that of wrapped
-functions that it calls. Modules are imported before, and not counted. FILE gets JSON: part ->
-CPU ms of all threads.
+`start` has the parts of a start, `work` those of what is done for each process. Functions of
+zombiebpf are wrapped, and each one's CPU time counted without that of wrapped functions that
+it calls. Modules are imported before, and not counted. FILE gets JSON: part -> CPU ms of all
+threads.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, Callable, NamedTuple
+
+OUTSIDE = "start, supervise, end"
 
 
 class Part(NamedTuple):
@@ -26,7 +30,7 @@ class Part(NamedTuple):
     of: bool = False  # named with the function's first argument
 
 
-PARTS = (
+START = (
     Part("BTF", "zombiebpf.kernel.machine", "read_btf"),
     Part("kernel symbols and hook trials", "zombiebpf.kernel.machine", "ask_kernel"),
     Part("find the compiled probes", "zombiebpf.kernel.program", "_compiled"),
@@ -42,6 +46,17 @@ PARTS = (
     Part("the command, its events", "zombiebpf.observe.command_run", "CommandRun.run"),
     Part("detach and unload", "zombiebpf.kernel.observer", "Observer.close"),
     Part("report", "zombiebpf.reports.output.destination", "Output.write"),
+)
+WORK = (
+    Part("read the ring buffers", "zombiebpf.kernel.observer", "Observer.read"),
+    Part(
+        "records to rows, with stacks and calls", "zombiebpf.lifecycle.lifecycle", "Lifecycle.feed"
+    ),
+    Part("rows and joins to SQL", "zombiebpf.trace.writer", "TraceWriter.add"),
+    Part("SQLite", "zombiebpf.trace.writer", "TraceWriter._transaction"),
+    Part("wake up, sleep and the rest", "zombiebpf.observe.pipeline", "Pipeline.drain"),
+    Part(OUTSIDE, "zombiebpf.observe.command_run", "CommandRun.run"),
+    Part("text report", "zombiebpf.reports.output.destination", "Output.write"),
 )
 
 
@@ -74,9 +89,9 @@ class Clock:
         return counted
 
 
-def install(clock: Clock) -> None:
+def install(clock: Clock, parts: Sequence[Part]) -> None:
     """Wrap each part, also where it was imported by name."""
-    for part in PARTS:
+    for part in parts:
         owner: Any = importlib.import_module(part.module)
         *outer, name = part.path.split(".")
         for each in outer:
@@ -95,11 +110,11 @@ def install(clock: Clock) -> None:
 def main() -> None:
     """Run zombiebpf, write the parts."""
     clock = Clock()
-    install(clock)
+    kind, file, *command = sys.argv[1:]
+    install(clock, START if kind == "start" else WORK)
     importlib.import_module("zombiebpf.cli.run")
     began = time.process_time_ns()
-    file = sys.argv[1]
-    sys.argv = ["zombiebpf", "run", "--report", os.devnull, "--", *sys.argv[2:]]
+    sys.argv = ["zombiebpf", "run", "--report", os.devnull, "--", *command]
     try:
         importlib.import_module("zombiebpf.cli").main()
     except SystemExit as ended:
