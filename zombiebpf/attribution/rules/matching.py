@@ -32,8 +32,9 @@ class Rules:
     """Rules in their order of precedence: the first one that holds decides.
 
     match(stack) returns the Match of the rules that need only the stack. objects(stack) returns
-    the indexes of the frames whose first local variable is the object of children. Both are
-    cached.
+    the indexes of the frames whose first local variable is the object of children.
+    of_child(stack, fork_stack, ran) returns the rule that holds if it is one of those that need
+    the child's fork or its first program, `ran`. All are cached.
     """
 
     def __init__(self, rules: Sequence[Rule], objects: Sequence[Pattern] = ()) -> None:
@@ -42,17 +43,16 @@ class Rules:
         self._places = {id(rule): place for place, rule in enumerate(rules)}
         self._objects = tuple(objects)
         self.match: Callable[[Stack], Match] = lru_cache(_MAX_CACHED)(self._match)
+        self.of_child: Callable[[Stack, Optional[Stack], Optional[str]], Optional[Rule]] = (
+            lru_cache(_MAX_CACHED)(self._of_child)
+        )
         self.objects: Callable[[Stack], tuple[int, ...]] = lru_cache(_MAX_CACHED)(
             self._object_frames
         )
 
-    def of_child(
+    def _of_child(
         self, stack: Stack, fork_stack: Optional[Stack], ran: Optional[str]
     ) -> Optional[Rule]:
-        """Return the rule that holds if it is one of those that need the child's fork or program.
-
-        `ran` is the child's first program.
-        """
         by_stack = self.match(stack).rule
         end = len(self._places) if by_stack is None else self._places[id(by_stack)]
         for rule in self._by_child:
