@@ -73,7 +73,7 @@ PURE_IMPORTS = frozenset({
     "__future__", "array", "base64", "bisect", "codecs", "collections", "contextlib", "csv",
     "dataclasses", "difflib", "enum", "functools", "hashlib", "heapq", "itertools", "jinja2",
     "json", "markupsafe", "math", "operator", "os", "re", "rich", "shlex", "signal", "statistics",
-    "struct", "types", "typing", "unicodedata", "yaml",
+    "struct", "types", "typing", "unicodedata", "weakref", "yaml",
 })  # fmt: skip
 PURE_NAMES = {
     "os": frozenset({

@@ -52,7 +52,7 @@ def test_every_field_is_thought_of() -> None:
     assert len(ReapCall._fields) == 7
     assert len(Reparenting._fields) == 6
     assert len(Frame._fields) == 3
-    assert set(Stack.__slots__) == {"frames", "problem", "_hash"}
+    assert set(Stack.__slots__) == {"frames", "problem", "__weakref__"}
 
 
 def test_the_columns_are_those_of_the_table(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ missing; its frames are right in both cases, only outer frames can be absent.
 from __future__ import annotations
 
 from typing import NamedTuple, Optional
+from weakref import WeakValueDictionary
 
 
 class Frame(NamedTuple):
@@ -19,29 +20,26 @@ class Frame(NamedTuple):
 
 
 class Stack:
-    """A call stack. Immutable; equal stacks of one observation are one object.
+    """A call stack. Immutable; equal stacks are one object.
 
-    It is the key of every cache of what is known of stacks, some ten times a child, so
-    its hash is computed once: that of a tuple walks over all frames each time.
+    So it is compared and hashed by its address. It is the key of all caches of what is known
+    of stacks, some ten times a child; a tuple's hash walks over all frames each time.
     """
 
-    __slots__ = ("_hash", "frames", "problem")
+    __slots__ = ("__weakref__", "frames", "problem")
 
-    def __init__(self, frames: tuple[Frame, ...], problem: Optional[str] = None) -> None:
-        """`problem` says what is missing; None: the stack is complete."""
-        self.frames = frames
-        self.problem = problem
-        self._hash = hash((frames, problem))
+    frames: tuple[Frame, ...]
+    problem: Optional[str]  # what is missing; None: it is complete
 
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return self is other or (
-            isinstance(other, Stack)
-            and self.frames == other.frames
-            and self.problem == other.problem
-        )
+    def __new__(cls, frames: tuple[Frame, ...], problem: Optional[str] = None) -> Stack:
+        """Return the stack of these frames."""
+        key = frames, problem
+        stack = _STACKS.get(key)
+        if stack is None:
+            stack = super().__new__(cls)
+            stack.frames, stack.problem = key
+            _STACKS[key] = stack
+        return stack
 
     def __repr__(self) -> str:
         return f"Stack({self.frames!r}, {self.problem!r})"
@@ -50,3 +48,6 @@ class Stack:
     def empty(self) -> bool:
         """Return whether the thread ran no Python code: the interpreter starts or ends."""
         return not self.frames and self.problem is None
+
+
+_STACKS: WeakValueDictionary[tuple[tuple[Frame, ...], Optional[str]], Stack] = WeakValueDictionary()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import struct
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import lru_cache
 from typing import NamedTuple, Optional, TypeVar, Union
 
 from zombiebpf.model.events import StackProblem
@@ -110,7 +109,6 @@ class Stacks:
         self._most_stacks = stacks
         self._codes: OrderedDict[_CodeKey, _Code] = OrderedDict()
         self._stacks: OrderedDict[int, Union[Stack, _Waiting]] = OrderedDict()
-        self._intern = lru_cache(stacks)(_same)
 
     def feed(self, record: bytes) -> None:
         """Take a record. Raise RecordError if it is invalid, and change nothing then."""
@@ -129,10 +127,10 @@ class Stacks:
         if stack_id == 0:
             if problem in (StackProblem.NO_THREAD, StackProblem.UNREGISTERED):
                 return None
-            return self._intern(Stack((), _words(problem)))
+            return Stack((), _words(problem))
         found = self._stacks.get(stack_id)
         if found is None:
-            return self._intern(Stack((), LOST))
+            return Stack((), LOST)
         self._stacks.move_to_end(stack_id)
         if isinstance(found, _Waiting):
             stack, complete = self._resolve(found)
@@ -194,12 +192,7 @@ class Stacks:
             frames.append(frame)
             if found.cut and frame.line is None:
                 problem = problem or LINES_CUT
-        return self._intern(Stack(tuple(frames), problem)), complete
-
-
-def _same(stack: Stack) -> Stack:
-    """Return the stack; with a cache, the first of all that are equal."""
-    return stack
+        return Stack(tuple(frames), problem), complete
 
 
 def _words(problem: int) -> Optional[str]:
