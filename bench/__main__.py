@@ -101,6 +101,8 @@ def main() -> int:
     whole = set(parts) == set(PARTS) and not arguments.quick
     name = "results.json" if whole else "results-partial.json"
     results = arguments.results or HERE / name
+    # a shell's background job ignores it, and so would the tools that it is to end
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     processes.adopt_orphans()
