@@ -10,6 +10,7 @@ threads.
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -109,6 +110,7 @@ def install(clock: Clock, parts: Sequence[Part]) -> None:
 
 def main() -> None:
     """Run zombiebpf, write the parts."""
+    gc.disable()  # as zombiebpf.__main__ does: the command enables it in its own way
     clock = Clock()
     kind, file, *command = sys.argv[1:]
     install(clock, START if kind == "start" else WORK)
