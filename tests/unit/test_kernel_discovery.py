@@ -30,12 +30,16 @@ class Registered:
 
     def __init__(self) -> None:
         self.pids: list[int] = []
+        self.exited: list[int] = []
         self.late = 0
 
     def register(self, pid: int, since_ns: int = 0) -> bool:
         self.pids.append(pid)
         self.late -= 1
         return self.late < 0
+
+    def note_exited(self, pid: int) -> None:
+        self.exited.append(pid)
 
 
 class Newcomer:
@@ -155,3 +159,12 @@ def test_arguments_whose_name_was_lost(binary: str) -> None:
     newcomer.look([*filename(100, 21, binary.encode()), *argv(150, 21, b"x\0")])
     assert newcomer.registered.pids == []
     assert {kind.name for kind in TextKind} == {"FILENAME", "ARGV"}
+
+
+def test_a_python_that_ended_before_it_was_looked_at(binary: str) -> None:
+    newcomer = Newcomer(binary)
+    newcomer.registered.late = 99
+    gone, here = 1 << 30, os.getpid()
+    for pid in (gone, here):
+        newcomer.look([*filename(100, pid, binary.encode()), *argv(100, pid, b"x\0")])
+    assert set(newcomer.registered.exited) == {gone}

@@ -134,14 +134,12 @@ class InterpreterRegistry:
         late = since <= ns < registered
         if not late and ns >= self._exited.get(forker, 0):
             return False
-        if not self.register(child, since_ns=ns):
-            try:
-                os.readlink(f"/proc/{child}/exe")
-            except OSError:  # exited: what it forked has no stack for the same reason
-                if late:
-                    _keep(self._registered, child, (ns, time.monotonic_ns()))
-                else:
-                    self.note_exited(child)
+        if not self.register(child, since_ns=ns) and _is_over(child):
+            # what it forked has no stack for the same reason
+            if late:
+                _keep(self._registered, child, (ns, time.monotonic_ns()))
+            else:
+                self.note_exited(child)
         return True
 
     def note_exited(self, pid: int) -> None:
@@ -245,6 +243,15 @@ class InterpreterRegistry:
         return index
 
 
+def _is_over(pid: int) -> bool:
+    """Return whether a process has no program any more: it is a zombie, or gone."""
+    try:
+        os.readlink(f"/proc/{pid}/exe")
+    except OSError:
+        return True
+    return False
+
+
 def _keep(table: dict[int, Any], pid: int, value: object) -> None:
     """Set an entry of a bounded table; a PID that is used again replaces the earlier one."""
     if len(table) >= _MAX_PIDS:
@@ -303,5 +310,9 @@ class InterpreterDiscovery:
 
     def _try(self, pid: int) -> None:
         tries, ns = self._pending.pop(pid)
-        if not self._pythons.register(pid, since_ns=ns) and tries > 1:
+        if self._pythons.register(pid, since_ns=ns):
+            return
+        if _is_over(pid):
+            self._pythons.note_exited(pid)  # what it forked has no stack for that reason
+        if tries > 1:
             self._pending[pid] = (tries - 1, ns)
