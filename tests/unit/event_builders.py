@@ -274,7 +274,7 @@ def assert_empty(machine: Machine) -> None:
     kept = {
         name: value
         for name, value in tables.items()
-        if isinstance(value, Iterable) and name not in ("_handlers", "_syscalls", "_joins")
+        if isinstance(value, Iterable) and name not in ("_handlers", "_syscalls", "_threads")
     }
     assert kept, "its tables are not found"
     assert {name: value for name, value in kept.items() if value} == {}

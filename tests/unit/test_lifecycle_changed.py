@@ -32,7 +32,7 @@ from zombiebpf.model.events import (
     StackOf,
     Wait,
 )
-from zombiebpf.model.life import State
+from zombiebpf.model.life import Activity, Actor, State
 
 P, C = 20, 30
 STACKED = ForkFlags.STACKED
@@ -70,6 +70,17 @@ def test_an_orphan_has_changed() -> None:
     machine.feed([reparent(3, P, to=APP)])
     (life,) = machine.changed(9)
     assert (life.pid, life.orphaned) == (C, True)
+
+
+def test_a_zombie_that_is_looked_at_has_changed() -> None:
+    machine = lifecycle()
+    machine.feed([fork(1, P), zombie(2, P)])
+    assert pids(machine) == [P]
+    (looked_at,) = machine.zombies_since(3)
+    looked_at.set_meanwhile(Activity(9, Actor(APP, APP, "app"), None, None, None, None))
+    (life,) = machine.changed(9)
+    assert life.meanwhile is not None
+    assert pids(machine) == []
 
 
 def test_a_young_process_can_wait_and_one_that_ended_is_not_shown() -> None:

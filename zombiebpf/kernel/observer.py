@@ -169,7 +169,7 @@ class Observer:
             seeds[seeds.Key(0)] = seeds.Leaf(0)
 
     def read(self) -> Records:
-        """Return the records since the last read, MAX_BATCH at the most."""
+        """Return the records since the last read, at most MAX_BATCH."""
         records = Records(self._ring.read(MAX_BATCH), self._ring.stride, _HEADER_BYTES)
         if records:
             self._read_texts()

@@ -125,7 +125,7 @@ class Lifecycle:
         self._changed: dict[Key, LifeBuilder] = {}  # since changed() has shown them
         self._alive = 0
         self._watcher: Watcher = watcher or _NoWatcher()
-        self._joins = self._watcher.waiting
+        self._threads = self._watcher.waiting
         self._completed = completed
         handlers: dict[int, Callable[[bytes, int], object]] = {
             wire.FORK: self._fork,
@@ -207,12 +207,17 @@ class Lifecycle:
         return [life.row() for life in found.values() if life.reap_ns is None]
 
     def zombies_since(self, ns: int) -> list[LifeBuilder]:
-        """Return unreaped processes that became zombies before `ns`, each process once."""
+        """Return unreaped processes that became zombies before `ns`, each process once.
+
+        They count as changed: the caller is to say what their parents do.
+        """
         found = []
         while self._zombies and self._zombies[0][0] < ns:
-            life = self._open.get(self._zombies.popleft()[1])
+            key = self._zombies.popleft()[1]
+            life = self._open.get(key)
             if life is not None and life.reap_ns is None:
                 found.append(life)
+                self._note_change(key, life)
         return found
 
     @property
@@ -334,15 +339,14 @@ class Lifecycle:
         ns, start_ns, pid, _, _, code, comm = _unpack_exit(data, at)
         key = (pid, start_ns)
         life = self._open.get(key)
-        if self._joins or (life is not None and life.watched):
+        if self._threads or (life is not None and life.watched):
             self._watch(data, at)
         if life is None or life.exit_ns is not None:
             return
         life.exit_ns = ns
         life.wait_status = code
         life.comm = COMMS[comm]
-        if life.shown:
-            self._changed[key] = life
+        self._note_change(key, life)
 
     def _zombie(self, data: bytes, at: int) -> None:
         ns, start_ns, pid, _, parent_tid, code, hook = _unpack_zombie(data, at)
@@ -356,8 +360,7 @@ class Lifecycle:
         self._zombies.append((ns, key))
         if hook:
             life.zombie_exact = False
-        if life.shown:
-            self._changed[key] = life
+        self._note_change(key, life)
 
     def _reparent(self, data: bytes, at: int) -> None:
         event = cast(Reparent, DECODE[wire.REPARENT](data, at))
@@ -398,7 +401,7 @@ class Lifecycle:
         ) = _unpack_reap(data, at)  # fmt: skip
         key = (pid, start_ns)
         life = self._open.get(key)
-        if self._joins or flags & _STACKED or (life is not None and life.watched):
+        if self._threads or flags & _STACKED or (life is not None and life.watched):
             self._watch(data, at)
         if life is None or life.reap_ns is not None:
             return

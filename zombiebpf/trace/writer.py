@@ -156,7 +156,7 @@ class TraceWriter:
         self._merge_wal()
 
     def _prepare_place(self, force: bool) -> None:
-        """Make sure that there is no file with a name that is needed."""
+        """Remove what lies where the trace is to be, or refuse to."""
         for part in parts_beside(self._path) if self._rotate is not None else ():
             named = os.path.join(os.path.dirname(self._name), os.path.basename(part))
             file.make_room(part, named, force)
